@@ -1,0 +1,125 @@
+"""Every exception memodb raises on purpose, as one tree.
+
+Callers catch the branch they can act on; third-party errors are mapped to these in one place per room, with the
+original kept as ``__cause__``. Messages name the offending value or file and say what to do about it.
+
+::
+
+    MemodbError
+    ├── InvalidInput (ValueError)        the call cannot be carried out as written; nothing was changed
+    │   ├── InvalidText                  not str, lone surrogates, or larger than the documented limit
+    │   ├── InvalidConfiguration         a geometry, promise or tokenizer that no memory can be built from
+    │   └── EmptySelection               a deletion that names or matches no document
+    ├── NotFound (LookupError)
+    │   ├── DocumentNotFound             no live document has this id in this collection
+    │   ├── CollectionNotFound
+    │   └── StoreNotFound                no store at this path, and creating one was not asked for
+    ├── Conflict                         what is stored disagrees with what was given; nothing was changed
+    │   ├── DocumentExists               the id is taken by another text or other provenance
+    │   └── StoreMismatch                the store was created with another tokenizer or configuration
+    └── StoreError                       the store itself cannot serve the call
+        ├── StoreClosed                  the handle was closed
+        ├── StoreLocked                  another process holds the store for writing
+        ├── ReadOnlyStore                a write through a handle opened with read_only=True
+        ├── SchemaTooNew                 the store was made by a newer memodb
+        ├── CorruptStore                 a file or row contradicts its digest or another row
+        └── BackendUnavailable           the device or optional package asked for is not on this machine
+"""
+
+__all__ = [
+    "BackendUnavailable",
+    "CollectionNotFound",
+    "Conflict",
+    "CorruptStore",
+    "DocumentExists",
+    "DocumentNotFound",
+    "EmptySelection",
+    "InvalidConfiguration",
+    "InvalidInput",
+    "InvalidText",
+    "MemodbError",
+    "NotFound",
+    "ReadOnlyStore",
+    "SchemaTooNew",
+    "StoreClosed",
+    "StoreError",
+    "StoreLocked",
+    "StoreMismatch",
+    "StoreNotFound",
+]
+
+
+class MemodbError(Exception):
+    """Root of the tree: ``except memodb.MemodbError`` catches all that memodb raises on purpose."""
+
+
+class InvalidInput(MemodbError, ValueError):
+    """The call cannot be carried out as written; nothing was changed."""
+
+
+class InvalidText(InvalidInput):
+    """A text is not ``str``, holds lone surrogates, or is larger than the documented limit."""
+
+
+class InvalidConfiguration(InvalidInput):
+    """A geometry, promise or tokenizer that no memory can be built from."""
+
+
+class EmptySelection(InvalidInput):
+    """A deletion names or matches no document."""
+
+
+class NotFound(MemodbError, LookupError):
+    """What the call names is not in the store."""
+
+
+class DocumentNotFound(NotFound):
+    """No live document has this id in this collection."""
+
+
+class CollectionNotFound(NotFound):
+    """The store has no collection of this name."""
+
+
+class StoreNotFound(NotFound):
+    """There is no store at this path, and creating one was not asked for."""
+
+
+class Conflict(MemodbError):
+    """What is stored disagrees with what was given; nothing was changed."""
+
+
+class DocumentExists(Conflict):
+    """The id is taken by a document with another text or other provenance."""
+
+
+class StoreMismatch(Conflict):
+    """The store was created with another tokenizer or configuration than the one asked for."""
+
+
+class StoreError(MemodbError):
+    """The store itself cannot serve the call."""
+
+
+class StoreClosed(StoreError):
+    """The handle was closed."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the store for writing."""
+
+
+class ReadOnlyStore(StoreError):
+    """A write was asked of a handle that was opened with ``read_only=True``."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was made by a newer memodb than this one."""
+
+
+class CorruptStore(StoreError):
+    """A file or row contradicts its digest or another row."""
+
+
+class BackendUnavailable(StoreError):
+    """The device or optional package asked for is not on this machine."""
