@@ -1,0 +1,49 @@
+"""memodb: an embeddable knowledge store over associative matrix memories.
+
+Append texts with their provenance, ask what follows a context, complete, score, trace an output to the documents that
+hold it, and delete a document so exactly that the memory is, bit for bit, the one that never saw it::
+
+    import memodb
+
+    with memodb.connect("notes.memodb") as db:
+        db.append("The sky over the harbour was the colour of slate.", id="harbour", source="notebook")
+        print(db.complete("The sky over the").text)
+        print(db.delete("harbour", reason="asked for").verified)
+"""
+
+from memodb.collection import AppendResult, CheckReport, Document, Record, Transaction
+from memodb.erasure import Receipt
+from memodb.errors import *  # noqa: F403
+from memodb.errors import __all__ as _errors
+from memodb.provenance import Source, Span
+from memodb.recall import Candidate, Completion, Lookup, Score, Step, TokenScore
+from memodb.statistics import CollectionInfo, Statistics
+from memodb.store import Store, connect
+from memodb.text import MAX_TEXT_CHARACTERS, Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MAX_TEXT_CHARACTERS",
+    "AppendResult",
+    "Candidate",
+    "CheckReport",
+    "CollectionInfo",
+    "Completion",
+    "Document",
+    "Lookup",
+    "Receipt",
+    "Record",
+    "Score",
+    "Source",
+    "Span",
+    "Statistics",
+    "Step",
+    "Store",
+    "TokenScore",
+    "Tokenizer",
+    "Transaction",
+    "__version__",
+    "connect",
+]
+__all__ += _errors

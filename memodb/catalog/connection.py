@@ -1,0 +1,354 @@
+"""The catalog of a store: its file, its connections, its transactions."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import Pool, QueuePool, StaticPool
+
+from memodb.catalog import schema
+from memodb.catalog.failures import mapped
+from memodb.catalog.pragmas import BUSY_TIMEOUT, connect
+from memodb.errors import Conflict, CorruptStore, ReadOnlyStore, StoreClosed, StoreError, StoreLocked, StoreNotFound
+
+__all__ = ["MEMORY", "Catalog"]
+
+MEMORY: Final = ":memory:"
+_MODE: Final = 0o600
+_KIND: Final = "memodb_kind"
+
+
+class Catalog:
+    """An open catalog; made by `Catalog.create` or `Catalog.open`.
+
+    Usable from any number of threads, not across a fork. A context manager that closes itself.
+
+    `write` takes SQLite's write lock at once (BEGIN IMMEDIATE): a transaction that read first and asked for the lock
+    later could only fail. When its block ends without an error the changes are on disk (synchronous=FULL). `read` sees
+    one state of the catalog from its first query to its end. In a rollback journal (see `pragmas.journal_mode`) a
+    commit waits for open reads, so keep reads short. ``":memory:"`` is one connection for all threads: sessions take
+    turns, and one session inside another of the same thread is an error instead of a deadlock.
+    """
+
+    def __init__(self, path: str, *, read_only: bool, timeout: float) -> None:
+        """Not for callers: opens nothing and checks nothing."""
+        self.path = path
+        self.read_only = read_only
+        self._timeout = timeout
+        self._pid = os.getpid()
+        self._closed = False
+        self._commits = 0
+        self._turn = threading.Lock() if path == MEMORY else None
+        self._owner: int | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+        self._engine = _engine(path, read_only=read_only, timeout=timeout)
+        # dispose() gives an engine a new pool; sessions that end after close() return their connections to this one.
+        self._pool: Pool = self._engine.pool
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, timeout: float = BUSY_TIMEOUT) -> Self:
+        """A new catalog in the file `path`, mode 0600, or in memory for ``":memory:"``.
+
+        An empty file is accepted: it is what an interrupted create leaves. Durable on return, its directory entry too.
+
+        Raises
+        ------
+        Conflict
+            The file exists and holds something.
+        StoreError
+            The file cannot be written, or this SQLite library cannot keep memodb's promises.
+        """
+        name = os.fspath(path)
+        if name != MEMORY:
+            _create_file(name)
+        catalog = cls(name, read_only=False, timeout=timeout)
+        try:
+            with mapped(name):
+                catalog._migrate(expected=None)
+                if name != MEMORY:
+                    _sync_directory(name)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False, timeout: float = BUSY_TIMEOUT) -> Self:
+        """The existing catalog in the file `path`; an older schema is upgraded unless `read_only`.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for another connection's transaction before `StoreLocked`.
+
+        Raises
+        ------
+        StoreNotFound
+            There is no such file.
+        SchemaTooNew
+            A newer memodb made it.
+        CorruptStore
+            It is no memodb catalog.
+        StoreLocked, ReadOnlyStore, StoreError
+            As for any use; `ReadOnlyStore` too if `read_only` and only a writer could upgrade or repair it.
+        """
+        name = os.fspath(path)
+        if name == MEMORY or not Path(name).exists():
+            raise StoreNotFound(f"there is no catalog at {name}")
+        catalog = cls(name, read_only=read_only, timeout=timeout)
+        try:
+            with mapped(name):
+                catalog._require_schema()
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def _require_schema(self) -> None:
+        raw = self._engine.raw_connection()
+        try:
+            revision = schema.read_revision(_driver(raw.driver_connection))
+        finally:
+            raw.close()
+        if revision is None:
+            raise CorruptStore(f"{self.path} is empty: creating it was interrupted; create it again")
+        schema.require_known(revision, self.path)
+        if revision == schema.HEAD:
+            return
+        if self.read_only:
+            raise ReadOnlyStore(
+                f"{self.path} has schema {revision}, not {schema.HEAD}; open it once for writing to upgrade it"
+            )
+        self._migrate(expected=revision)
+
+    def _migrate(self, *, expected: str | None, scripts: str = schema.SCRIPTS) -> None:
+        """From revision `expected` (None: no schema at all) to the newest, or nothing."""
+        with self._engine.connect() as connection:
+            driver = _driver(connection.connection.driver_connection)
+            # Before BEGIN, where alone it takes effect: rebuilding a table would delete its children's rows.
+            driver.execute("PRAGMA foreign_keys=OFF").close()
+            try:
+                with connection.execution_options(**{_KIND: "write"}).begin():
+                    found = schema.read_revision(driver)
+                    if expected is None and found is not None:
+                        raise Conflict(f"{self.path} holds a catalog already; open it instead of creating it")
+                    if found == expected or found is None:
+                        schema.upgrade(connection, scripts=scripts)
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON").close()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the catalog and refuses to change it.
+
+        Raises
+        ------
+        StoreClosed, StoreLocked, CorruptStore, StoreError
+            See `memodb.errors`; errors of SQLAlchemy and sqlite3 that leave the block become these.
+        ReadOnlyStore
+            The block tried to change something.
+        """
+        with self._session("read") as session:
+            session.connection()
+            yield session
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose changes are committed, durably, when the block ends, and undone if anything is raised.
+
+        Raises
+        ------
+        ReadOnlyStore
+            The catalog was opened with ``read_only=True``.
+        StoreLocked
+            Another transaction held the lock for longer than the timeout; nothing was changed.
+        Conflict
+            A constraint of the schema refused a change.
+        StoreClosed, CorruptStore, StoreError
+            See `memodb.errors`.
+        """
+        if self.read_only:
+            raise ReadOnlyStore(f"the catalog {self.path} was opened with read_only=True")
+        with self._session("write") as session:
+            with session.begin():
+                session.connection()  # BEGIN IMMEDIATE now: whoever enters the block has the lock
+                yield session
+                if not _driver(session.connection().connection.driver_connection).in_transaction:
+                    raise StoreError(f"SQLite undid the transaction on {self.path} when an error occurred inside it")
+            self._commits += 1
+
+    @contextlib.contextmanager
+    def _session(self, kind: str) -> Iterator[Session]:
+        self.require_usable()
+        engine = self._engine.execution_options(**{_KIND: kind})
+        try:
+            with mapped(self.path), self._taking_turns(), Session(engine, expire_on_commit=False) as session:
+                yield session
+        finally:
+            if self._closed:
+                self._pool.dispose()
+
+    @contextlib.contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if self._owner == threading.get_ident():
+            raise StoreError("this thread has a session of this in-memory catalog open; end it before the next")
+        if not self._turn.acquire(timeout=self._timeout):
+            raise StoreLocked("another thread holds the in-memory catalog; try again when it is done")
+        try:
+            self._owner = threading.get_ident()
+            self.require_usable()  # it may have been closed while this thread waited
+            yield
+        finally:
+            self._owner = None
+            self._turn.release()
+
+    def data_version(self) -> int:
+        """A number that differs from the last one exactly if something was committed in between, by whomever.
+
+        Compare for equality only, and only numbers of the same `Catalog`. Costs tens of microseconds. Which collection
+        changed is told by its `version`.
+        """
+        self.require_usable()
+        if self.path == MEMORY:
+            return self._commits
+        with self._watching, mapped(self.path):
+            self.require_usable()
+            # A connection that never writes: SQLite's number does not count a connection's own commits.
+            if self._watcher is None:
+                self._watcher = connect(self.path, read_only=self.read_only, timeout=self._timeout)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def integrity(self) -> list[str]:
+        """What SQLite's own checks find wrong with the file: structure, constraints, references. Reads all of it.
+
+        Blind to flipped bits inside values: SQLite keeps no checksums. `check` and the documents' digests see those.
+        """
+        try:
+            with self.read() as session:
+                connection = session.connection()
+                found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+                dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        except CorruptStore as exc:
+            return [str(exc)]
+        findings = [line for line in found if line != "ok"]
+        return findings + [f"a row of {row[0]} refers to a row of {row[2]} that does not exist" for row in dangling]
+
+    def close(self) -> None:
+        """Close every connection; a session still open in another thread closes its own when it ends. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() != self._pid:
+            return  # after a fork the connections are the parent's; closing them here could damage its file
+        with self._watching:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+        if self._turn is None or self._owner == threading.get_ident():
+            self._pool.dispose()
+            return
+        with self._turn:
+            self._pool.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def require_usable(self) -> None:
+        """Raise StoreClosed after `close`, StoreError in a forked process."""
+        if self._closed:
+            raise StoreClosed(f"the catalog {self.path} was closed; open it again")
+        if os.getpid() != self._pid:
+            raise StoreError(f"the catalog {self.path} was opened before a fork; open it again in this process")
+
+
+def _engine(path: str, *, read_only: bool, timeout: float) -> Engine:
+    pool: dict[str, Any] = (
+        {"poolclass": StaticPool}
+        if path == MEMORY
+        # No upper bound: SQLite limits writers itself, and waiting for a pool would only time out unexplained.
+        else {"poolclass": QueuePool, "pool_size": 4, "max_overflow": -1}
+    )
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: connect(path, read_only=read_only, timeout=timeout),
+        hide_parameters=True,  # an error's text goes to logs; documents must not
+        **pool,
+    )
+    event.listen(engine, "begin", _begin)
+    if path != MEMORY:
+        event.listen(engine, "handle_error", _give_up_undone)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    # The driver would begin nothing before a SELECT and would commit before DDL, so its own transactions are off
+    # (isolation_level=None) and these are the only ones. query_only makes a write in a reader's session an error;
+    # otherwise it would work, and be undone without a word when the session ends.
+    writing = connection.get_execution_options().get(_KIND) == "write"
+    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _give_up_undone(context: ExceptionContext) -> None:
+    # A full disk or failing device makes SQLite undo the whole transaction by itself. Statements after it would each
+    # commit alone, so the session's connection is given up: what is tried next raises until the block is left.
+    if context.connection is None or not isinstance(context.original_exception, sqlite3.Error):
+        return
+    if not (context.statement or "BEGIN").startswith(("BEGIN", "PRAGMA")):
+        driver = context.connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+            context.is_disconnect = True
+            context.invalidate_pool_on_disconnect = False
+
+
+def _driver(connection: object) -> sqlite3.Connection:
+    if not isinstance(connection, sqlite3.Connection):
+        raise StoreError("the catalog's connection is not SQLite's")
+    return connection
+
+
+def _create_file(path: str) -> None:
+    """Make the file with its mode before SQLite sees it: SQLite's own would be 0644 until someone changed it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    except FileExistsError:
+        # Never open and close it here: that drops the POSIX locks of every other connection of this process to it.
+        if not stat.S_ISREG((found := Path(path).lstat()).st_mode) or found.st_size:
+            raise Conflict(f"{path} exists already; open it instead of creating it") from None
+        Path(path).chmod(_MODE)
+    except OSError as exc:
+        raise StoreError(f"the catalog {path} cannot be created: {exc}") from exc
+    else:
+        try:
+            os.fchmod(descriptor, _MODE)  # exactly this, whatever the umask
+        finally:
+            os.close(descriptor)
+
+
+def _sync_directory(path: str) -> None:
+    # SQLite ignores an error of its own directory sync, so the entry of the new file is synced here.
+    try:
+        descriptor = os.open(Path(path).absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise StoreError(f"the directory of {path} cannot be synced: {exc}") from exc

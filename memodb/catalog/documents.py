@@ -1,0 +1,403 @@
+"""Queries on documents.
+
+Every function works inside the caller's session: nothing is durable before that session's block ends without an error.
+Each change also bumps the version of the segments whose membership it changes and of the collection (`registry`): a
+caller that forgot to would leave readers of other processes answering from what is gone.
+
+Ids that are searched for are checked like those that are stored: one that no document could have is an `InvalidInput`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session
+
+from memodb.catalog.columns import aware, canonical_json, identifier
+from memodb.catalog.execution import changed, chunks
+from memodb.catalog.filters import Filters, among, conditions, known_state
+from memodb.catalog.models import Document, DocumentState
+from memodb.catalog.registry import bump_collection, bump_segments
+from memodb.errors import Conflict, CorruptStore, DocumentExists, InvalidInput
+
+__all__ = [
+    "DIGEST_BYTES",
+    "DocumentRow",
+    "NewDocument",
+    "Order",
+    "count",
+    "delete_many",
+    "existing",
+    "find",
+    "insert_many",
+    "move",
+    "require_valid",
+    "select",
+    "select_ids",
+    "set_expiry",
+    "stream_segment",
+    "texts_of",
+    "token_total",
+    "tokens_of",
+]
+
+DIGEST_BYTES = 32
+Order: TypeAlias = Literal["newest", "oldest", "id"]
+Tokens: TypeAlias = npt.NDArray[np.int32]
+
+_CHUNK = 5000
+_MOST = 2**63 - 1  # SQLite's largest integer
+_ROWS_AT_A_TIME = 500
+_BLOBS_AT_A_TIME = 64
+_ANY = Filters(state=None)
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """A document to insert.
+
+    Parameters
+    ----------
+    id, segment_id : str
+        The id is new in the collection, the segment is one of the collection's.
+    digest : bytes, 32
+        Keyed digest of the document, made and verified by the caller.
+    tokens : integer array, shape (n,)
+        Token ids from 0 to 2**31 - 1.
+    created_at, expires_at : aware datetime
+    source, subject, writer : str
+    metadata : JSON object
+    text : str
+        Only where the tokenizer does not reproduce the text from the tokens.
+    """
+
+    id: str
+    segment_id: str
+    digest: bytes
+    tokens: npt.NDArray[np.integer]
+    created_at: datetime
+    source: str | None = None
+    subject: str | None = None
+    writer: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    text: str | None = None
+    state: DocumentState = DocumentState.LIVE
+
+
+@dataclass(frozen=True)
+class DocumentRow:
+    """A stored document without its tokens and text; `metadata` is a fresh dict, times are in UTC."""
+
+    id: str
+    source: str | None
+    subject: str | None
+    writer: str | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    expires_at: datetime | None
+    state: DocumentState
+    token_count: int
+    segment_id: str
+    digest: bytes
+
+
+_ROW_COLUMNS = (
+    Document.id,
+    Document.source,
+    Document.subject,
+    Document.writer,
+    Document.metadata_,
+    Document.created_at,
+    Document.expires_at,
+    Document.state,
+    Document.token_count,
+    Document.segment_id,
+    Document.digest,
+)
+_STATE = 7  # of _ROW_COLUMNS
+_ROWS = sa.select(*_ROW_COLUMNS)  # built once: it takes longer than the lookup
+_ORDERS: Mapping[str, tuple[sa.ColumnElement[Any], ...]] = {
+    "newest": (Document.created_at.desc(), Document.id.desc()),
+    "oldest": (Document.created_at.asc(), Document.id.asc()),
+    "id": (Document.id.asc(),),
+}
+
+
+def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument]) -> int:
+    """Insert documents, all or none of them; the number inserted.
+
+    Raises
+    ------
+    DocumentExists
+        Ids that the collection has already, or that come twice; the first ones are named.
+    Conflict
+        The collection does not exist, or a segment is not one of its own.
+    InvalidInput
+        A value that cannot be stored.
+    """
+    values = [_values(collection_id, row) for row in rows]
+    if not values:
+        return 0
+    try:
+        # A savepoint, so that a caller who catches the error and commits has not stored half of them.
+        with session.begin_nested():
+            session.connection().execute(sa.insert(Document.__table__), values)  # type: ignore[arg-type]
+    except IntegrityError as exc:
+        raise _refusal(session, collection_id, [value["id"] for value in values], exc) from exc
+    except StatementError as exc:
+        if isinstance(exc.orig, InvalidInput):  # of a column type, wrapped by SQLAlchemy
+            raise InvalidInput(*exc.orig.args) from exc
+        raise
+    bump_segments(session, collection_id, {value["segment_id"] for value in values})
+    return len(values)
+
+
+def require_valid(
+    document_id: object, *, source: object, subject: object, writer: object, metadata: object, expires_at: object
+) -> None:
+    """Refuse what no document could have, before anything is computed from it.
+
+    Raises
+    ------
+    InvalidInput
+        Names the field and the document.
+    """
+    identifier(document_id, "document id")
+    for name, value in (("source", source), ("subject", subject), ("writer", writer)):
+        if value is not None:
+            identifier(value, f"{name} of document {document_id!r}")
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(f"metadata of document {document_id!r} must be a mapping, not {type(metadata).__name__}")
+    canonical_json(dict(metadata), f"metadata of document {document_id!r}")
+    if expires_at is not None:
+        aware(expires_at, "expires_at")
+
+
+def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
+    require_valid(
+        row.id,
+        source=row.source,
+        subject=row.subject,
+        writer=row.writer,
+        metadata=row.metadata,
+        expires_at=row.expires_at,
+    )
+    if not isinstance(row.digest, bytes) or len(row.digest) != DIGEST_BYTES:
+        raise InvalidInput(f"the digest of document {row.id!r} must be {DIGEST_BYTES} bytes")
+    return {
+        "collection_id": collection_id,
+        "id": row.id,
+        "segment_id": row.segment_id,
+        "source": row.source,
+        "subject": row.subject,
+        "writer": row.writer,
+        "metadata": row.metadata,
+        "created_at": aware(row.created_at, "created_at"),
+        "expires_at": None if row.expires_at is None else aware(row.expires_at, "expires_at"),
+        "state": known_state(row.state).value,
+        "token_count": len(row.tokens),
+        "digest": row.digest,
+        "tokens": row.tokens,
+        "text": row.text,
+    }
+
+
+def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: IntegrityError) -> Conflict:
+    if "FOREIGN KEY" in str(exc.orig):
+        return Conflict("documents name a collection that does not exist or a segment that is not one of its own")
+    twice = {name for name, times in Counter(ids).items() if times > 1}
+    taken = sorted(twice | set(existing(session, collection_id, ids)))
+    if not taken:
+        return Conflict(f"the documents cannot be inserted: {exc.orig}")
+    named = ", ".join(map(repr, taken[:5])) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
+    return DocumentExists(f"the collection has documents of these ids already, or they came twice: {named}")
+
+
+def find(session: Session, collection_id: str, document_id: str) -> DocumentRow | None:
+    """The document of this id in whatever state, or None."""
+    identifier(document_id, "document id")
+    row = session.execute(_ROWS.where(Document.collection_id == collection_id, Document.id == document_id)).first()
+    return None if row is None else _document(row)
+
+
+def existing(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, bytes]:
+    """Those of `ids` that the collection has, in whatever state, with their digests."""
+    return dict(_by_id(session, collection_id, ids, Document.digest))
+
+
+def tokens_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, Tokens]:
+    """Token arrays (int32, shape (n,)) of those of `ids` that the collection has.
+
+    Raises
+    ------
+    CorruptStore
+        A stored array does not decode.
+    """
+    return dict(_by_id(session, collection_id, ids, Document.tokens))
+
+
+def texts_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, str]:
+    """Stored texts of those of `ids` that have one; the others' texts are what the tokenizer makes of their tokens.
+
+    Raises
+    ------
+    CorruptStore
+        A stored text does not decode.
+    """
+    return {i: text for i, text in _by_id(session, collection_id, ids, Document.text) if text is not None}
+
+
+def _by_id(session: Session, collection_id: str, ids: Iterable[str], column: Any) -> Iterator[tuple[str, Any]]:
+    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
+        statement = sa.select(Document.id, column).where(Document.collection_id == collection_id, among(chunk))
+        for row in session.execute(statement):
+            yield row[0], row[1]
+
+
+def stream_segment(session: Session, collection_id: str, segment_id: str) -> Iterator[tuple[str, Tokens]]:
+    """Id and tokens of each document of the segment, in whatever state, by id; a few at a time in memory.
+
+    Raises
+    ------
+    CorruptStore
+        A stored array does not decode.
+    """
+    statement = (
+        sa.select(Document.id, Document.tokens)
+        .where(Document.collection_id == collection_id, Document.segment_id == segment_id)
+        .order_by(Document.id)
+    )
+    for row in session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME}):
+        yield row[0], row[1]
+
+
+def select(
+    session: Session,
+    collection_id: str,
+    filters: Filters | None = None,
+    *,
+    limit: int | None = None,
+    order: Order = "newest",
+) -> Iterator[DocumentRow]:
+    """The documents that match, without tokens and texts; a few at a time in memory.
+
+    Documents of the same time come in the order of their ids, so that every order is total.
+
+    Raises
+    ------
+    InvalidInput
+        A negative limit or an unknown order, when the call is made.
+    CorruptStore
+        A stored value does not decode, when its row is reached.
+    """
+    statement = _ordered(_ROWS, collection_id, filters, limit, order)
+    rows = session.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME})
+    return (_document(row) for row in rows)
+
+
+def select_ids(
+    session: Session,
+    collection_id: str,
+    filters: Filters | None = None,
+    *,
+    limit: int | None = None,
+    order: Order = "id",
+) -> list[str]:
+    """Ids of the documents that match. Arguments and errors as `select`."""
+    return list(session.scalars(_ordered(sa.select(Document.id), collection_id, filters, limit, order)))
+
+
+def _ordered(
+    statement: sa.Select[Any], collection_id: str, filters: Filters | None, limit: int | None, order: str
+) -> sa.Select[Any]:
+    if order not in _ORDERS:
+        raise InvalidInput(f"unknown order {order!r}; the orders are: {', '.join(_ORDERS)}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise InvalidInput(f"limit must be a whole number from 0 up, not {limit!r}")
+    return (
+        statement.where(*conditions(collection_id, filters or Filters()))
+        .order_by(*_ORDERS[order])
+        .limit(limit if limit is None else min(limit, _MOST))
+    )
+
+
+def _document(row: sa.Row[Any]) -> DocumentRow:
+    try:
+        state = DocumentState(row.state)
+    except ValueError as exc:
+        raise CorruptStore(f"document {row.id!r} is in a state unknown to this memodb: {row.state!r}") from exc
+    values: list[Any] = list(row)
+    values[_STATE] = state
+    return DocumentRow(*values)
+
+
+def count(session: Session, collection_id: str, filters: Filters | None = None) -> int:
+    """The number of documents that match."""
+    statement = sa.select(sa.func.count()).select_from(Document)
+    return int(session.scalar(statement.where(*conditions(collection_id, filters or Filters()))) or 0)
+
+
+def token_total(session: Session, collection_id: str, filters: Filters | None = None) -> int:
+    """The number of tokens of the documents that match."""
+    statement = sa.select(sa.func.sum(Document.token_count))
+    return int(session.scalar(statement.where(*conditions(collection_id, filters or Filters()))) or 0)
+
+
+def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
+    """Delete documents of whatever state; the number that were there. Ids that name nothing are passed over."""
+    removed = 0
+    touched: set[str] = set()
+    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
+        chosen = (Document.collection_id == collection_id, among(chunk))
+        touched.update(session.scalars(sa.select(Document.segment_id).where(*chosen).distinct()))
+        removed += changed(session, sa.delete(Document).where(*chosen))
+    if removed:
+        bump_segments(session, collection_id, touched)
+    return removed
+
+
+def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: str) -> int:
+    """Record documents as members of another segment; the number that were elsewhere before.
+
+    Raises
+    ------
+    Conflict
+        The segment is not one of the collection; raised before anything is changed.
+    """
+    moved = 0
+    touched = {segment_id}
+    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
+        chosen = (Document.collection_id == collection_id, Document.segment_id != segment_id, among(chunk))
+        touched.update(session.scalars(sa.select(Document.segment_id).where(*chosen).distinct()))
+        try:
+            moved += changed(session, sa.update(Document).where(*chosen).values(segment_id=segment_id))
+        except IntegrityError as exc:
+            raise Conflict(f"the segment {segment_id!r} is not one of this collection") from exc
+    if moved:
+        bump_segments(session, collection_id, touched)
+    return moved
+
+
+def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires_at: datetime | None) -> int:
+    """Set or clear when documents expire; the number that exist.
+
+    Raises
+    ------
+    InvalidInput
+        The time has no timezone.
+    """
+    value = None if expires_at is None else aware(expires_at, "expires_at")
+    found = 0
+    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
+        chosen = (Document.collection_id == collection_id, among(chunk))
+        found += changed(session, sa.update(Document).where(*chosen).values(expires_at=value))
+    if found:
+        bump_collection(session, collection_id)
+    return found

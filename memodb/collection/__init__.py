@@ -1,0 +1,25 @@
+"""A collection: documents and the memory that holds them, changed together.
+
+:mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`layout` which segment holds what,
+:mod:`collection` the live whole, :mod:`maintenance` its check and its canonical form.
+"""
+
+from memodb.collection.collection import Collection
+from memodb.collection.ingest import AppendResult, append_many
+from memodb.collection.maintenance import CheckReport, check, compact, rebuilt_digest
+from memodb.collection.records import Document, Record
+from memodb.collection.transaction import Outcome, Transaction
+
+__all__ = [
+    "AppendResult",
+    "CheckReport",
+    "Collection",
+    "Document",
+    "Outcome",
+    "Record",
+    "Transaction",
+    "append_many",
+    "check",
+    "compact",
+    "rebuilt_digest",
+]

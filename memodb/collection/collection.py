@@ -1,0 +1,240 @@
+"""One collection, alive: its rows in the catalog and its memory, which change together or not at all.
+
+The catalog decides. A memory is memorised from the live documents when it is first asked, follows every commit of this
+process in place, and (in a read-only handle) every commit of the writer's process by memorising again what changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
+from memodb.collection.layout import memorise
+from memodb.collection.locks import SharedLock
+from memodb.collection.records import document_digest, document_symbol
+from memodb.collection.transaction import Transaction
+from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore
+from memodb.memory import Backend, Configuration, Geometry, Memory, Segment
+from memodb.text import Tokenizer
+
+__all__ = ["Collection"]
+
+
+class Collection:
+    """A collection's catalog rows and memory behind two locks: one writer, and readers against the instant of a commit.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Shared by all collections of the store.
+    row : CollectionRow
+        Its id, name and secret key.
+    tokenizer : Tokenizer
+    configuration : Configuration
+    backend : Backend
+    read_only : bool
+        Refuse writes, and follow those of the writer's process.
+    write_lock : RLock
+        The store's: writers of all its collections take turns.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        row: CollectionRow,
+        tokenizer: Tokenizer,
+        configuration: Configuration,
+        backend: Backend,
+        *,
+        read_only: bool,
+        write_lock: threading.RLock,
+    ) -> None:
+        self.catalog = catalog
+        self.id = row.id
+        self.name = row.name
+        self.key = row.key
+        self.tokenizer = tokenizer
+        self.configuration = configuration
+        self.read_only = read_only
+        self.backend = backend
+        self._memory = self.new_memory()
+        self._loaded: dict[str, int] = {}
+        self._complete = False
+        self._seen: object = None
+        self._loading = threading.Lock()
+        self._shared = SharedLock()
+        self._writing = write_lock
+        self._current: Transaction | None = None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Memory]:
+        """The memory, complete and as of the last commit, held still for the block."""
+        self._follow()
+        with self._shared.shared():
+            yield self._memory
+
+    def _follow(self) -> None:
+        """Memorise what is not yet, or no longer, as the catalog has it."""
+        self.catalog.require_usable()
+        if self._complete and not self.read_only:
+            return
+        with self._loading:
+            seen = self.catalog.data_version() if self.read_only else None
+            if self._complete and seen == self._seen:
+                return
+            with self.catalog.read() as session:
+                rows = registry.list_segments(session, self.id)
+                changed = {
+                    row.id: list(self.symbolised(documents.stream_segment(session, self.id, row.id)))
+                    for row in rows
+                    if self._loaded.get(row.id) != row.version
+                }
+            # outside the session: memorising takes longer than a writer should wait for a reader
+            fresh = {
+                row.id: memorise(self._memory, Geometry.from_dict(row.geometry), changed[row.id])
+                for row in rows
+                if row.id in changed
+            }
+            with self._shared.exclusive():
+                self._adopt(rows, fresh)
+            self._seen = seen
+
+    def _adopt(self, rows: list[SegmentRow], fresh: dict[str, Segment]) -> None:
+        segments = {row.id: fresh[row.id] if row.id in fresh else self._memory.segments[row.id] for row in rows}
+        self._memory.segments = segments
+        self._loaded = {row.id: row.version for row in rows}
+        self._complete = True
+
+    def symbol(self, document_id: str) -> int:
+        """A document's 64-bit identity in this collection's memory."""
+        return document_symbol(self.key, document_id)
+
+    def symbolised(self, stream: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """(id, tokens) as the memory takes them: (symbol, tokens)."""
+        return ((self.symbol(document_id), tokens) for document_id, tokens in stream)
+
+    def ids_by_symbol(self, symbols: Iterable[int]) -> dict[int, list[str]]:
+        """Ids of live documents by their symbols in the memory."""
+        wanted = set(symbols)
+        found: dict[int, list[str]] = {}
+        with self.catalog.read() as session:
+            for document_id in documents.select_ids(session, self.id):
+                symbol = self.symbol(document_id)
+                if symbol in wanted:
+                    found.setdefault(symbol, []).append(document_id)
+        return found
+
+    def texts(self, ids: Iterable[str]) -> dict[str, str]:
+        """Texts of live documents, exactly as given.
+
+        Raises
+        ------
+        CorruptStore
+            What is stored does not match the document's digest.
+        """
+        wanted = tuple(ids)
+        with self.catalog.read() as session:
+            chosen = Filters(ids=wanted)
+            rows = {row.id: row for row in documents.select(session, self.id, chosen)}
+            tokens = documents.tokens_of(session, self.id, rows)
+            kept = documents.texts_of(session, self.id, rows)
+        result = {}
+        for document_id, row in rows.items():
+            text = kept.get(document_id)
+            if text is None:
+                text = self.tokenizer.decode(tokens[document_id])
+            sealed = document_digest(
+                self.key, text, row.id, row.source, row.subject, row.writer, row.metadata, row.created_at
+            )
+            if sealed != row.digest:
+                raise CorruptStore(
+                    f"document {document_id!r} in {self.catalog.path} does not match its digest: run `memodb check`"
+                )
+            result[document_id] = text
+        return result
+
+    def text(self, document_id: str) -> str:
+        """The text of one document; DocumentNotFound where there is none."""
+        found = self.texts([document_id])
+        if document_id not in found:
+            raise self.not_found(document_id)
+        return found[document_id]
+
+    def not_found(self, document_id: str) -> DocumentNotFound:
+        return DocumentNotFound(f"collection {self.name!r} has no document {document_id!r}")
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A new transaction, committed where the block ends without an error.
+
+        Raises
+        ------
+        InvalidInput
+            This thread has one open: transactions do not nest.
+        """
+        with self.write_turn():
+            if self._current is not None:
+                raise InvalidInput("a transaction is open already: transactions do not nest")
+            self._current = Transaction(self)
+            try:
+                yield self._current
+                self._current.commit()
+            finally:
+                self._current = None
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[tuple[Transaction, bool]]:
+        """The open transaction of this thread, or a new one for the block; and whether the block's end commits it."""
+        with self.write_turn():
+            if self._current is not None:
+                yield self._current, False
+            else:
+                with self.transaction() as transaction:
+                    yield transaction, True
+
+    @contextlib.contextmanager
+    def write_turn(self) -> Iterator[None]:
+        """This thread's turn to write to the store; the same thread may take it again.
+
+        Raises
+        ------
+        ReadOnlyStore
+            The store was opened with ``read_only=True``.
+        """
+        self.catalog.require_usable()
+        if self.read_only:
+            raise ReadOnlyStore(f"the store {self.catalog.path} was opened with read_only=True")
+        with self._writing:
+            yield
+
+    def new_memory(self) -> Memory:
+        """An empty memory of this collection's seed and configuration, derived anew."""
+        return Memory(self.backend, self.configuration, self.key)
+
+    def memory_for_writing(self) -> Memory:
+        """The complete memory, for a planner that holds the write turn."""
+        self._follow()
+        return self._memory
+
+    def publish(self, change: Callable[[dict[str, Segment]], None]) -> None:
+        """Let a committed change reach the matrices, between reads.
+
+        Should it fail half way, the whole memory is dropped and memorised again from the catalog at the next read: the
+        commit stands, and no read ever sees the half.
+        """
+        with self._shared.exclusive():
+            try:
+                change(self._memory.segments)
+            except BaseException:
+                self._memory.segments = {}
+                self._loaded = {}
+                self._complete = False
+                raise

@@ -1,0 +1,103 @@
+"""Appending a stream of records: batches of bounded size, each committed, each told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from memodb.collection.collection import Collection
+from memodb.collection.records import Record
+from memodb.errors import InvalidInput, MemodbError
+from memodb.text import check_text
+
+__all__ = ["AppendResult", "append_many"]
+
+_BATCH_CHARACTERS = 1 << 18
+_BATCH_RECORDS = 2048
+
+
+@dataclass(frozen=True)
+class AppendResult:
+    """What :meth:`memodb.Store.append_many` stored so far.
+
+    Parameters
+    ----------
+    appended : int
+        New documents.
+    existing : int
+        Records whose id, text and provenance were stored already.
+    tokens : int
+        Tokens of the new documents.
+    characters : int
+        Characters of all records.
+    """
+
+    appended: int = 0
+    existing: int = 0
+    tokens: int = 0
+    characters: int = 0
+
+
+def append_many(
+    collection: Collection, records: Iterable[Any], progress: Callable[[AppendResult], None] | None
+) -> AppendResult:
+    """Append a stream of records: see :meth:`memodb.Store.append_many`."""
+    if isinstance(records, str):
+        raise InvalidInput("append_many takes several records; for one text call append(text)")
+    result = AppendResult()
+    batch: list[Record] = []
+    size = 0
+    number = 0
+    for number, value in enumerate(records, start=1):
+        try:
+            record = Record.of(value)
+            check_text(record.text)
+        except MemodbError as exc:
+            result = _flush(collection, batch, result)
+            exc.add_note(_stored(number, result))
+            raise
+        batch.append(record)
+        size += len(record.text)
+        if size >= _BATCH_CHARACTERS or len(batch) >= _BATCH_RECORDS:
+            result = _flush(collection, batch, result)
+            batch, size = [], 0
+            if progress is not None:
+                progress(result)
+    if batch:
+        result = _flush(collection, batch, result)
+        if progress is not None:
+            progress(result)
+    return result
+
+
+def _stored(number: int, result: AppendResult) -> str:
+    return f"at record {number}; the {result.appended + result.existing} records before it are stored"
+
+
+def _flush(collection: Collection, batch: list[Record], result: AppendResult) -> AppendResult:
+    """Commit a batch. Where one of its records is refused, those before it are stored and the error goes on."""
+    refused: MemodbError | None = None
+    stored = []
+    with collection.joined() as (transaction, _):
+        try:
+            stored = transaction.append(batch)
+        except MemodbError as exc:
+            refused = exc
+            for record in batch:
+                try:
+                    stored += transaction.append([record])
+                except MemodbError as first:
+                    refused = first
+                    break
+    new = [document for document, is_new in stored if is_new]
+    result = AppendResult(
+        result.appended + len(new),
+        result.existing + len(stored) - len(new),
+        result.tokens + sum(document.token_count for document in new),
+        result.characters + sum(len(record.text) for record in batch[: len(stored)]),
+    )
+    if refused is not None:
+        refused.add_note(_stored(result.appended + result.existing + 1, result))
+        raise refused
+    return result

@@ -1,0 +1,92 @@
+"""Which documents share a segment, and how large a segment is.
+
+A segment takes documents until it holds its share of tokens (``segment_tokens`` for the first, twice as many for each
+next), a function of the documents. Its matrices start small and grow: where a document would break the promise, the
+segment is memorised again with rows for twice the pairs. So small collections stay small, at any moment at most about
+half of the newest rows are spare, and a collection of N tokens has about log2(N / segment_tokens) segments.
+
+Rejected: a new, larger segment each time one is full. It never memorises twice, but a query of a million tokens then
+reads seven segments instead of one, each with a thinner share of the promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from memodb.memory import Batch, Configuration, Geometry, Memory, Segment, first_geometry
+
+__all__ = ["BATCH_TOKENS", "batches", "canonical_segment", "capacity", "grown_segment", "memorise"]
+
+BATCH_TOKENS = 1 << 16
+"""Tokens memorised in one step: bounds the temporaries at about 100 MB."""
+
+_BATCH_DOCUMENTS = 1 << 13
+
+Documents = Iterable[tuple[int, np.ndarray]]
+
+
+def capacity(configuration: Configuration, ordinal: int) -> int:
+    """Tokens that the ``ordinal``-th segment of a collection takes; a longer document gets a segment to itself."""
+    return configuration.segment_tokens << ordinal
+
+
+def batches(documents: Documents) -> Iterator[Batch]:
+    """Group (symbol, tokens) documents into batches of bounded size, in order; a document is never split."""
+    group: list[tuple[int, np.ndarray]] = []
+    tokens = 0
+    for symbol, ids in documents:
+        if group and (tokens + len(ids) > BATCH_TOKENS or len(group) >= _BATCH_DOCUMENTS):
+            yield Batch.of(group)
+            group, tokens = [], 0
+        group.append((symbol, ids))
+        tokens += len(ids)
+    if group:
+        yield Batch.of(group)
+
+
+def memorise(memory: Memory, geometry: Geometry, documents: Documents) -> Segment:
+    """A new segment of this geometry that holds exactly these documents."""
+    segment = memory.new_segment(geometry)
+    for batch in batches(documents):
+        segment.add(segment.contribution(batch))
+    return segment
+
+
+def grown_segment(memory: Memory, geometry: Geometry, documents: Callable[[], Documents], headroom: float) -> Segment:
+    """A segment for documents that broke the promise in a smaller one: rows for ``headroom`` times their pairs.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        A first guess, from :meth:`Segment.fitted`.
+    documents : callable
+        Streams the documents; called once an attempt.
+    """
+    segment = memorise(memory, geometry, documents())
+    attempt = 1.0
+    while not segment.holds():
+        # Measured on the real rows now, so one more attempt is enough but for contexts of thousands of tokens.
+        attempt *= 1.05
+        geometry = segment.fitted(headroom * attempt)
+        segment = memorise(memory, geometry, documents())
+    return segment
+
+
+def canonical_segment(memory: Memory, ordinal: int, tokens: int, documents: Callable[[], Documents]) -> Segment:
+    """The tight segment of a set of documents: a function of them, the seed and the configuration alone.
+
+    Laid out for their number of tokens, then twice fitted to the fill that was measured; should the tight fit miss the
+    promise by a hair, by 2 % more rows until it is kept.
+    """
+    segment = memorise(memory, first_geometry(memory.configuration, ordinal, max(1, tokens)), documents())
+    geometry = segment.geometry
+    for _ in range(2):
+        geometry = segment.fitted(1.0)
+        segment = memorise(memory, geometry, documents())
+    spare = 1.0
+    while not segment.holds():
+        spare *= 1.02
+        segment = memorise(memory, segment.fitted(spare), documents())
+    return segment

@@ -1,0 +1,185 @@
+"""Checking a collection against its documents, and bringing it to its canonical layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memodb.catalog import Filters, documents, registry
+from memodb.catalog import check as check_catalog
+from memodb.collection.collection import Collection
+from memodb.collection.layout import canonical_segment, capacity, memorise
+from memodb.errors import CorruptStore
+from memodb.memory import Geometry, Memory, Segment
+
+__all__ = ["CheckReport", "check", "compact", "rebuilt_digest"]
+
+_DOCUMENTS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check looked at and found.
+
+    Parameters
+    ----------
+    documents, segments : int
+        Compared: documents with their digests, segments with memories memorised anew.
+    findings : tuple of str
+        What contradicts something else, in words; empty for a sound store.
+    fixed : tuple of str
+        What ``fix=True`` mended; the findings keep saying what was found.
+    """
+
+    documents: int
+    segments: int
+    findings: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "ok": self.ok,
+            "documents": self.documents,
+            "segments": self.segments,
+            "findings": list(self.findings),
+            "fixed": list(self.fixed),
+        }
+
+
+def check(collection: Collection, *, fix: bool = False) -> CheckReport:
+    """Compare the catalog with itself, every text with its digest and every memory with its rebuild."""
+    findings = list(collection.catalog.integrity())
+    with collection.catalog.read() as session:
+        findings += check_catalog(session, collection.id)
+        ids = documents.select_ids(session, collection.id, Filters(state=None))
+        rows = registry.list_segments(session, collection.id)
+    for at in range(0, len(ids), _DOCUMENTS_AT_ONCE):
+        findings += _check_texts(collection, ids[at : at + _DOCUMENTS_AT_ONCE])
+    fixed = []
+    with collection.reading() as memory:
+        held = {segment_id: segment.digest() for segment_id, segment in memory.segments.items()}
+    missing = {row.id for row in rows} ^ held.keys()
+    findings += [f"segment {segment_id} is in the catalog or in memory, not in both" for segment_id in sorted(missing)]
+    for row in rows:
+        if row.id in missing:
+            continue
+        segment = _rebuild(collection, row.id)
+        if segment is None or segment.digest() == held[row.id]:
+            continue
+        findings.append(f"the memory of segment {row.id} differs from the one its documents make")
+        if fix:
+            collection.publish(_replacing(row.id, segment))
+            fixed.append(f"segment {row.id} was memorised again from its documents")
+    return CheckReport(len(ids), len(rows), tuple(findings), tuple(fixed))
+
+
+def _replacing(segment_id: str, segment: Segment) -> Callable[[dict[str, Segment]], None]:
+    return lambda segments: segments.update({segment_id: segment})
+
+
+def _check_texts(collection: Collection, ids: list[str]) -> list[str]:
+    """Findings among these documents; a bad one is then looked for one by one."""
+    try:
+        collection.texts(ids)
+    except CorruptStore as exc:
+        if len(ids) == 1:
+            return [str(exc)]
+        return [finding for document_id in ids for finding in _check_texts(collection, [document_id])]
+    return []
+
+
+def _rebuild(collection: Collection, segment_id: str) -> Segment | None:
+    """The segment memorised anew from the catalog by a memory of its own; None where the catalog has none such."""
+    with collection.catalog.read() as session:
+        rows = {row.id: row for row in registry.list_segments(session, collection.id)}
+        if segment_id not in rows:
+            return None
+        geometry = Geometry.from_dict(rows[segment_id].geometry)
+        stored = documents.stream_segment(session, collection.id, segment_id)
+        return memorise(collection.new_memory(), geometry, collection.symbolised(stored))
+
+
+def rebuilt_digest(collection: Collection, segment_id: str) -> str | None:
+    """Digest of a segment memorised anew from its documents as the catalog has them; None where there is no such
+    segment.
+
+    The codebook is derived again from the seed, so a damaged one in memory cannot vouch for itself.
+    """
+    segment = _rebuild(collection, segment_id)
+    return None if segment is None else segment.digest()
+
+
+def compact(collection: Collection) -> bool:
+    """Bring a collection to its canonical layout: a function of its documents, its seed and its configuration alone.
+
+    Documents in the order of their keyed symbols fill the segments, each up to its capacity in tokens, and each segment
+    gets the tight geometry of its documents. Durable and visible when it returns; readers keep answering meanwhile.
+
+    Returns
+    -------
+    bool
+        False where the layout was canonical already.
+    """
+    with collection.write_turn():
+        memory = collection.memory_for_writing()
+        planned = [_Planned(memory, collection, ordinal, ids) for ordinal, ids in enumerate(_partition(collection))]
+        held = {segment.digest() for segment in memory.segments.values()}
+        if held == {plan.segment.digest() for plan in planned}:
+            return False
+        with collection.catalog.write() as session:
+            old = [row.id for row in registry.list_segments(session, collection.id)]
+            fresh: dict[str, Segment] = {}
+            for plan in planned:
+                row = registry.add_segment(session, collection.id, plan.segment.geometry.to_dict())
+                documents.move(session, collection.id, plan.ids, row.id)
+                fresh[row.id] = plan.segment
+            for segment_id in old:
+                registry.remove_segment(session, collection.id, segment_id)
+
+        def replace(segments: dict[str, Segment]) -> None:
+            segments.clear()
+            segments.update(fresh)
+
+        collection.publish(replace)
+        return True
+
+
+class _Planned:
+    """One segment of the canonical layout, memorised but not yet published."""
+
+    def __init__(self, memory: Memory, collection: Collection, ordinal: int, chosen: list[tuple[str, int]]) -> None:
+        self.ids = [document_id for document_id, _ in chosen]
+
+        def stream() -> Iterator[tuple[int, np.ndarray]]:
+            for at in range(0, len(self.ids), _DOCUMENTS_AT_ONCE):
+                group = self.ids[at : at + _DOCUMENTS_AT_ONCE]
+                with collection.catalog.read() as session:
+                    tokens = documents.tokens_of(session, collection.id, group)
+                yield from ((collection.symbol(document_id), tokens[document_id]) for document_id in group)
+
+        self.segment = canonical_segment(memory, ordinal, sum(count for _, count in chosen), stream)
+
+
+def _partition(collection: Collection) -> list[list[tuple[str, int]]]:
+    """Documents (id, tokens) of each canonical segment, in the order of their symbols."""
+    with collection.catalog.read() as session:
+        found = [(row.id, row.token_count) for row in documents.select(session, collection.id, Filters(state=None))]
+    found.sort(key=lambda item: (collection.symbol(item[0]), item[0]))
+    parts: list[list[tuple[str, int]]] = []
+    room = 0
+    for item in found:
+        if not parts or item[1] > room:
+            room = capacity(collection.configuration, len(parts))
+            parts.append([])
+        parts[-1].append(item)
+        room -= item[1]
+    return parts

@@ -1,0 +1,342 @@
+"""Changes that appear together or not at all.
+
+Nothing touches a matrix before the catalog's COMMIT: a transaction stages, plans against the memory as it is, commits
+the rows, and only then publishes, with sums that were computed before. A failed transaction therefore leaves nothing to
+undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memodb.catalog import Filters, NewDocument, documents, registry
+from memodb.collection.layout import batches, capacity, grown_segment
+from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
+from memodb.errors import DocumentExists, DocumentNotFound
+from memodb.memory import Contribution, Segment, first_geometry
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from memodb.collection.collection import Collection
+
+__all__ = ["Outcome", "Transaction"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a commit did.
+
+    Parameters
+    ----------
+    appended, deleted : tuple of str
+        Ids.
+    tokens_deleted : int
+    segments : tuple of str
+        Ids of the segments that documents were deleted from.
+    """
+
+    appended: tuple[str, ...]
+    deleted: tuple[str, ...]
+    tokens_deleted: int
+    segments: tuple[str, ...]
+
+
+class _Change:
+    """What becomes of one segment: who comes, who goes, and the sums of both."""
+
+    def __init__(self, segment: Segment, *, is_new: bool = False) -> None:
+        self.segment = segment
+        self.is_new = is_new
+        self.incoming: list[StagedDocument] = []
+        self.outgoing: dict[str, np.ndarray] = {}
+        self.tokens = segment.tokens
+        """Tokens that the segment will hold."""
+        self.documents = int(segment.symbols.size)
+        """Documents that the segment will hold."""
+        self.subtract: list[Contribution] = []
+        self.add: list[Contribution] = []
+        self.replacement: Segment | None = None
+
+    def take(self, staged: StagedDocument) -> None:
+        self.incoming.append(staged)
+        self.tokens += len(staged.tokens)
+        self.documents += 1
+
+    def give(self, document_id: str, tokens: np.ndarray) -> None:
+        self.outgoing[document_id] = tokens
+        self.tokens -= len(tokens)
+        self.documents -= 1
+
+
+class Transaction:
+    """Appends and deletions of one collection, staged until :meth:`commit`.
+
+    Reads, in this thread too, see the last committed state until then.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._appends: dict[str, StagedDocument] = {}
+        self._deletes: dict[str, None] = {}
+        self.outcome: Outcome | None = None
+        """What was done, after the commit."""
+
+    # -- staging ---------------------------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record]) -> list[tuple[Document, bool]]:
+        """Stage records.
+
+        Returns
+        -------
+        list of (Document, bool)
+            The document of each record, and whether it is new: a record whose id, text and provenance are stored (or
+            staged) already adds nothing.
+
+        Raises
+        ------
+        InvalidInput
+            A text or a provenance field that cannot be stored.
+        DocumentExists
+            An id is taken by another text or other provenance.
+        """
+        collection = self._collection
+        for record in records:
+            documents.require_valid(
+                opaque_id() if record.id is None else record.id,
+                source=record.source,
+                subject=record.subject,
+                writer=record.writer,
+                metadata={} if record.metadata is None else record.metadata,
+                expires_at=record.expires_at,
+            )
+        encoded = collection.tokenizer.encode_many([record.text for record in records])
+        ids = [opaque_id() if record.id is None else record.id for record in records]
+        taken = self._taken([record.id for record in records if record.id is not None])
+        results = []
+        for record, document_id, tokens in zip(records, ids, encoded, strict=True):
+            before = self._appends.get(document_id) or taken.get(document_id)
+            if before is not None:
+                results.append((self._same(before, record, document_id), False))
+                continue
+            reproduced = collection.tokenizer.reproduces(record.text, tokens)
+            staged = StagedDocument(document_id, record, tokens, None if reproduced else record.text)
+            self._appends[document_id] = staged
+            results.append((self._document(staged), True))
+        return results
+
+    def _taken(self, ids: list[str]) -> dict[str, Document]:
+        """Documents that the catalog has under these ids, but for those that this transaction deletes."""
+        if not ids:
+            return {}
+        collection = self._collection
+        with collection.catalog.read() as session:
+            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids), state=None)))
+        return {row.id: Document.of(collection.name, row) for row in rows if row.id not in self._deletes}
+
+    def _same(self, before: StagedDocument | Document, record: Record, document_id: str) -> Document:
+        """The document that is there, where the record says the same; an error where it does not."""
+        collection = self._collection
+        if isinstance(before, StagedDocument):
+            document, text = self._document(before), before.record.text
+        else:
+            document, text = before, collection.text(document_id)
+        given = {
+            name: getattr(record, name)
+            for name in ("source", "subject", "writer", "metadata", "expires_at")
+            if getattr(record, name) is not None
+        }
+        differing = [name for name, value in given.items() if getattr(document, name) != value]
+        if text != record.text:
+            differing.insert(0, "text")
+        if differing:
+            raise DocumentExists(
+                f"collection {collection.name!r} has a document {document_id!r} with another {differing[0]}: "
+                "delete it first, or append under another id"
+            )
+        return document
+
+    def delete(self, ids: Iterable[str]) -> list[str]:
+        """Stage deletions of stored or staged documents; the ids, each once.
+
+        Raises
+        ------
+        DocumentNotFound
+            An id is neither stored nor staged, or staged for deletion already; nothing of the call is staged.
+        """
+        wanted = list(dict.fromkeys(ids))
+        stored = self._taken(wanted)
+        for document_id in wanted:
+            if document_id not in stored and document_id not in self._appends:
+                raise self._collection.not_found(document_id)
+        for document_id in wanted:
+            if document_id in self._appends:
+                del self._appends[document_id]
+            else:
+                self._deletes[document_id] = None
+        return wanted
+
+    # -- committing ------------------------------------------------------------------------------------------------
+
+    def commit(self) -> Outcome:
+        """Make everything staged durable, then visible.
+
+        Durability: when this returns, the catalog's COMMIT has been synced to disk. Where it raises before the COMMIT,
+        nothing was changed.
+        """
+        collection = self._collection
+        if not self._appends and not self._deletes:
+            self.outcome = Outcome((), (), 0, ())
+            return self.outcome
+        changes = self._plan()
+        self._write(changes)
+        collection.publish(lambda segments: _publish(segments, changes))
+        removed = {i: tokens for change in changes.values() for i, tokens in change.outgoing.items()}
+        self.outcome = Outcome(
+            tuple(self._appends),
+            tuple(self._deletes),
+            sum(map(len, removed.values())),
+            tuple(segment_id for segment_id, change in changes.items() if change.outgoing),
+        )
+        return self.outcome
+
+    def _plan(self) -> dict[str, _Change]:
+        """Decide where every document goes and compute every sum; changes nothing."""
+        collection = self._collection
+        memory = collection.memory_for_writing()
+        changes = {segment_id: _Change(segment) for segment_id, segment in memory.segments.items()}
+        if self._deletes:
+            with collection.catalog.read() as session:
+                rows = list(documents.select(session, collection.id, Filters(ids=tuple(self._deletes), state=None)))
+                tokens = documents.tokens_of(session, collection.id, self._deletes)
+            for row in rows:
+                changes[row.segment_id].give(row.id, tokens[row.id])
+            if len(rows) != len(self._deletes):
+                raise DocumentNotFound("documents of this transaction were deleted by another handle meanwhile")
+        for staged in self._appends.values():
+            self._place(changes, staged)
+        changes = {key: change for key, change in changes.items() if change.incoming or change.outgoing}
+        for segment_id, change in changes.items():
+            self._sum(segment_id, change)
+        return changes
+
+    def _place(self, changes: dict[str, _Change], staged: StagedDocument) -> None:
+        """Put a document into the first segment with room for its tokens, or into a new one."""
+        configuration = self._collection.configuration
+        for change in sorted(changes.values(), key=lambda change: change.segment.geometry.ordinal):
+            room = capacity(configuration, change.segment.geometry.ordinal)
+            if not change.documents or change.tokens + len(staged.tokens) <= room:
+                change.take(staged)
+                return
+        taken = {change.segment.geometry.ordinal for change in changes.values()}
+        ordinal = next(number for number in range(len(taken) + 1) if number not in taken)
+        memory = self._collection.memory_for_writing()
+        segment = memory.new_segment(first_geometry(configuration, ordinal))
+        change = changes[f"new {ordinal}"] = _Change(segment, is_new=True)
+        change.take(staged)
+
+    def _sum(self, segment_id: str, change: _Change) -> None:
+        """Compute what a segment gains and loses, or its replacement where it would break its promise."""
+        collection = self._collection
+        segment = change.segment
+        if not change.documents:
+            return
+        leaving = collection.symbolised(change.outgoing.items())
+        arriving = [(collection.symbol(document.id), document.tokens) for document in change.incoming]
+        change.subtract = [segment.contribution(batch) for batch in batches(leaving)]
+        change.add = [segment.contribution(batch) for batch in batches(arriving)]
+        if not change.add or segment.holds(change.add):
+            return
+        room = capacity(collection.configuration, segment.geometry.ordinal)
+        headroom = min(2.0, max(1.1, room / max(1, change.tokens)))
+
+        def everything() -> Iterator[tuple[int, np.ndarray]]:
+            if not change.is_new:
+                with collection.catalog.read() as session:
+                    stored = documents.stream_segment(session, collection.id, segment_id)
+                    yield from collection.symbolised(item for item in stored if item[0] not in change.outgoing)
+            yield from arriving
+
+        memory = collection.memory_for_writing()
+        change.replacement = grown_segment(memory, segment.fitted(headroom, change.add), everything, headroom)
+        change.subtract, change.add = [], []
+
+    def _write(self, changes: dict[str, _Change]) -> None:
+        """Write and commit the rows; afterwards ``changes`` is keyed by the segments' ids in the catalog."""
+        collection = self._collection
+        with collection.catalog.write() as session:
+            documents.delete_many(session, collection.id, self._deletes)
+            for key, change in list(changes.items()):
+                segment = change.replacement or change.segment
+                if change.is_new:
+                    row = registry.add_segment(session, collection.id, segment.geometry.to_dict())
+                    changes[row.id] = changes.pop(key)
+                elif change.replacement is not None:
+                    registry.reshape_segment(session, collection.id, key, segment.geometry.to_dict())
+                elif not change.documents:
+                    registry.remove_segment(session, collection.id, key)
+            for segment_id, change in changes.items():
+                self._insert(session, segment_id, change.incoming)
+
+    def _insert(self, session: Session, segment_id: str, staged: list[StagedDocument]) -> None:
+        documents.insert_many(
+            session, self._collection.id, [self._new_row(document, segment_id) for document in staged]
+        )
+
+    def _new_row(self, staged: StagedDocument, segment_id: str) -> NewDocument:
+        record = staged.record
+        metadata = dict(record.metadata or {})
+        return NewDocument(
+            id=staged.id,
+            segment_id=segment_id,
+            digest=document_digest(
+                self._collection.key,
+                record.text,
+                staged.id,
+                record.source,
+                record.subject,
+                record.writer,
+                metadata,
+                staged.created_at,
+            ),
+            tokens=staged.tokens,
+            created_at=staged.created_at,
+            source=record.source,
+            subject=record.subject,
+            writer=record.writer,
+            metadata=metadata,
+            expires_at=record.expires_at,
+            text=staged.kept_text,
+        )
+
+    def _document(self, staged: StagedDocument) -> Document:
+        record = staged.record
+        return Document(
+            staged.id,
+            self._collection.name,
+            record.source,
+            record.subject,
+            record.writer,
+            dict(record.metadata or {}),
+            staged.created_at,
+            record.expires_at,
+            "live",
+            len(staged.tokens),
+        )
+
+
+def _publish(segments: dict[str, Segment], changes: dict[str, _Change]) -> None:
+    for segment_id, change in changes.items():
+        if not change.documents:
+            segments.pop(segment_id, None)
+            continue
+        segment = change.replacement or change.segment
+        for contribution in change.subtract:
+            segment.subtract(contribution)
+        for contribution in change.add:
+            segment.add(contribution)
+        segments[segment_id] = segment

@@ -1,0 +1,216 @@
+"""Symbols and codes: how contexts, tokens and documents become ones in a matrix.
+
+Everything here is a function of the collection's secret 32-byte seed and of what is coded, and of nothing else: no
+counters, no order of arrival. That is what makes two stores with the same live documents hold the same bytes.
+
+*Symbols* are 64-bit keyed hashes of contexts, composed as MeMo composes its sequence encoding (arXiv 2502.12851,
+section 3): a context of layer L is h blocks of layer L-1, in order. One composition step is multilinear hashing with
+secret odd multipliers (Lemire and Kaser, "Strongly universal string hashing is fast", 2014) followed by the SplitMix64
+finaliser (Steele, Lea and Flood, 2014). Two contexts with one symbol would share cells: that can add a false candidate,
+never hide a true one.
+
+*Codes* are the ones of a value: a token (or a document) has one column in each of q equal blocks of the c columns.
+Blocks instead of q arbitrary columns, because the pair (first block, second block) then names about one token in
+16,000: reading decodes a row through a table of pairs instead of testing every token (measured: ten times fewer tests
+per context).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from memodb.memory.backend import Array
+
+__all__ = [
+    "ContextKeys",
+    "Keys",
+    "block_codes",
+    "context_symbols",
+    "layer_symbols",
+    "select_columns",
+    "select_rows",
+    "window_symbols",
+]
+
+
+class Keys:
+    """The secret multipliers that a seed stands for.
+
+    Parameters
+    ----------
+    seed : bytes
+        32 secret bytes, one seed a collection.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+
+    def derive(self, label: str, count: int) -> np.ndarray:
+        """``count`` uint64 words of keyed pseudo-random data for one purpose (SHAKE-256 of the seed and a label)."""
+        stream = hashlib.shake_256(b"memodb/1/" + label.encode() + b"\0" + self._seed).digest(8 * count)
+        return np.frombuffer(stream, dtype="<u8").astype(np.uint64)
+
+    def multipliers(self, label: str, count: int) -> np.ndarray:
+        """``count`` odd uint64 multipliers and one addend: (count + 1,)."""
+        words = self.derive(label, count + 1)
+        words[:count] |= np.uint64(1)
+        return words
+
+
+def _finalise(x: Array) -> Array:
+    """The SplitMix64 finaliser, in place: a bijection of uint64; every output bit depends on every input bit."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def _compose(parts: list[Array], multipliers: np.ndarray) -> Array:
+    """The symbol of a sequence of equally long parts: finalise(sum of a_i * part_i + b), each (n,) uint64."""
+    total = parts[0] * multipliers[0]
+    for part, multiplier in zip(parts[1:], multipliers[1:-1], strict=True):
+        total += part * multiplier
+    total += multipliers[-1]
+    return _finalise(total)
+
+
+@dataclass(frozen=True)
+class ContextKeys:
+    """Multipliers of every composition step: tokens, each layer's blocks, the provenance window."""
+
+    token: np.ndarray
+    layers: tuple[np.ndarray, ...]
+    window: np.ndarray
+
+    @classmethod
+    def derive(cls, keys: Keys, heads: int, layers: int, window: int) -> ContextKeys:
+        return cls(
+            keys.multipliers("token", 1),
+            tuple(keys.multipliers(f"layer {level}", heads) for level in range(1, layers + 1)),
+            keys.multipliers("window", window),
+        )
+
+
+def layer_symbols(tokens: Array, keys: ContextKeys) -> list[Array]:
+    """Symbols of the contexts that end at each place of a stream, for every layer.
+
+    Parameters
+    ----------
+    tokens : integer (n,) or (rows, n)
+        Token ids with marks; along the last axis.
+
+    Returns
+    -------
+    list of uint64 arrays
+        Entry L covers contexts of h^L tokens; its element p is the context that *ends* at place p + h^L - 1, so it is
+        h^L - 1 shorter along the last axis.
+    """
+    symbols = [_compose([tokens.astype(np.uint64)], keys.token)]
+    width = 1
+    for multipliers in keys.layers:
+        heads = multipliers.size - 1
+        below = symbols[-1]
+        length = below.shape[-1] - (heads - 1) * width
+        blocks = [below[..., i * width : i * width + length] for i in range(heads)]
+        symbols.append(_compose(blocks, multipliers))
+        width *= heads
+    return symbols
+
+
+def context_symbols(contexts: Array, keys: ContextKeys) -> list[Array]:
+    """Symbols of whole contexts, one a layer: the same values as :func:`layer_symbols`, without the contexts between.
+
+    Parameters
+    ----------
+    contexts : int64 (n, h^l)
+
+    Returns
+    -------
+    list of uint64 (n,)
+        Entry L is the symbol of the last h^L tokens.
+    """
+    below = _compose([contexts.astype(np.uint64)], keys.token)
+    symbols = [below[:, -1]]
+    for multipliers in keys.layers:
+        blocks = below.reshape(below.shape[0], -1, multipliers.size - 1)
+        below = _compose([blocks[:, :, i] for i in range(blocks.shape[2])], multipliers)
+        symbols.append(below[:, -1])
+    return symbols
+
+
+def window_symbols(tokens: Array, keys: ContextKeys) -> Array:
+    """Symbols of the windows that *start* at each place of a stream (n,): uint64 (n - window + 1,)."""
+    single = _compose([tokens.astype(np.uint64)], keys.token)
+    window = keys.window.size - 1
+    length = single.size - window + 1
+    return _compose([single[i : i + length] for i in range(window)], keys.window)
+
+
+def select_rows(
+    symbols: Array, multipliers: np.ndarray, rows: int, ones: int, columns: int
+) -> tuple[list[Array], Array]:
+    """The key of a context: its rows, one in each of ``ones`` equal bands, and the rotation of its values.
+
+    Bands make the rows distinct: with rows drawn freely a small matrix would give some contexts the same row twice and
+    a false-recall rate above the formula's.
+
+    Parameters
+    ----------
+    symbols : uint64 (n,)
+    multipliers : uint64 (ones // 2 + 2,)
+        From :meth:`Keys.multipliers`, ones // 2 + 1 of them; each hashed word yields two 32-bit numbers.
+    rows : int
+        Rows of the matrix, a multiple of ``ones``, below 2**32.
+    columns : int
+        A power of two.
+
+    Returns
+    -------
+    list of int64 (n,)
+        ``ones`` arrays of row numbers, one a band.
+    rotation : int64 (n,)
+        Offset of the value's columns, 0..columns-1.
+    """
+    band = rows // ones
+    numbers: list[Array] = []
+    for multiplier in multipliers[:-1]:
+        word = _finalise(symbols * multiplier + multipliers[-1])
+        numbers += [word >> np.uint64(32), word & np.uint64(0xFFFFFFFF)]
+    # multiply and shift maps 32 bits evenly onto the band without a division (Lemire 2019)
+    chosen = [((numbers[i] * np.uint64(band)) >> np.uint64(32)).astype(np.int64) + i * band for i in range(ones)]
+    return chosen, (numbers[ones] & np.uint64(columns - 1)).astype(np.int64)
+
+
+def block_codes(items: Array, multipliers: np.ndarray, columns: int, ones: int) -> Array:
+    """The fixed codes of tokens or documents: one column in each of ``ones`` equal blocks.
+
+    Parameters
+    ----------
+    items : uint64 (n,)
+        Token ids or document symbols.
+    multipliers : uint64 (ones // 2 + 2,)
+
+    Returns
+    -------
+    int64 (n, ones)
+    """
+    block = columns // ones
+    numbers: list[Array] = []
+    for multiplier in multipliers[:-1]:
+        word = _finalise(items * multiplier + multipliers[-1])
+        numbers += [word >> np.uint64(32), word & np.uint64(0xFFFFFFFF)]
+    codes = [(numbers[i] & np.uint64(block - 1)).astype(np.int64) + i * block for i in range(ones)]
+    stacked: Array = codes[0][:, None].repeat(ones, axis=1)
+    for i in range(1, ones):
+        stacked[:, i] = codes[i]
+    return stacked
+
+
+def select_columns(codes: Array, rotation: Array, columns: int) -> Array:
+    """Columns of values (n, q) rotated by their contexts' offsets (n,): int64 (n, q)."""
+    return (codes + rotation[:, None]) & (columns - 1)

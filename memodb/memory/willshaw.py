@@ -1,0 +1,200 @@
+"""The counting Willshaw matrix: one layer of a memory.
+
+A binary associative matrix (Willshaw, Buneman and Longuet-Higgins, "Non-holographic associative memory", 1969) whose
+cells count how many documents set them, so that a document can be taken out again: the same step as from a Bloom filter
+to a counting Bloom filter (Fan, Cao, Almeida and Broder 2000), read like a Count-Min sketch (Cormode and Muthukrishnan
+2005).
+
+Representation, a function of the cells' values alone (nothing in it tells in which order documents came or went):
+
+``cells``        uint8 (R * c,)   min(count, 255)
+``large``        int64 (m,)       flat numbers, ascending, of the cells that count 255 or more
+``large_counts`` int64 (m,)       their counts
+``presence``     uint64 (R, c/64) bit j of a row is set where column j counts above 0 (word j // 64, bit j % 64)
+``ones``         int32 (R,)       bits set in each row
+
+Counts never saturate and never wrap: a cell at 255 is a pointer into the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memodb.errors import CorruptStore
+from memodb.memory.backend import Array, Backend
+
+__all__ = ["Tally", "WillshawMatrix", "flat_cells", "tally"]
+
+LARGE = 255
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a set of documents adds to a matrix: distinct flat cell numbers, ascending, and their counts."""
+
+    cells: Array
+    counts: Array
+
+
+def tally(backend: Backend, cells: Array) -> Tally:
+    """Count repeated cell numbers (n,) int64 by sorting: exact for any multiplicity, no scratch matrix."""
+    xp = backend.xp
+    ordered = xp.sort(cells)
+    first = xp.ones(ordered.size, dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    places = xp.flatnonzero(first)
+    return Tally(ordered[places], xp.diff(xp.append(places, ordered.size)))
+
+
+def flat_cells(backend: Backend, rows: list[Array], columns: Array, width: int) -> Array:
+    """Flat numbers of the s*q cells of each pair: rows are s arrays (n,), columns (n, q); (s * n * q,) int64."""
+    return backend.xp.concatenate([(row[:, None] * width + columns).ravel() for row in rows])
+
+
+class WillshawMatrix:
+    """An R x c matrix of counts with its packed presence view.
+
+    Parameters
+    ----------
+    backend : Backend
+    rows, columns : int
+        R and c; c is a multiple of 64.
+    """
+
+    def __init__(self, backend: Backend, rows: int, columns: int) -> None:
+        xp = backend.xp
+        self.backend = backend
+        self.rows = rows
+        self.columns = columns
+        self.cells = xp.zeros(rows * columns, dtype=np.uint8)
+        self.large = xp.zeros(0, dtype=np.int64)
+        self.large_counts = xp.zeros(0, dtype=np.int64)
+        self.presence = xp.zeros((rows, columns // 64), dtype=np.uint64)
+        self.ones = xp.zeros(rows, dtype=np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory: counts, table of large counts, presence view and popcounts."""
+        return int(sum(a.nbytes for a in (self.cells, self.large, self.large_counts, self.presence, self.ones)))
+
+    def counts_of(self, cells: Array) -> Array:
+        """Counts of flat cell numbers, any shape: int64 of the same shape."""
+        counts = self.cells[cells].astype(np.int64)
+        if self.large.size:
+            xp = self.backend.xp
+            beyond = xp.nonzero(counts == LARGE)
+            counts[beyond] = self.large_counts[xp.searchsorted(self.large, cells[beyond])]
+        return counts
+
+    def add(self, tally: Tally) -> None:
+        """Add a tally to the counts."""
+        old = self.counts_of(tally.cells)
+        self._store(tally.cells, old, old + tally.counts)
+
+    def subtract(self, tally: Tally) -> None:
+        """Take a tally out of the counts.
+
+        Raises
+        ------
+        CorruptStore
+            A count would fall below zero: what is taken out was never added. Nothing is changed.
+        """
+        old = self.counts_of(tally.cells)
+        new = old - tally.counts
+        if bool((new < 0).any()):
+            raise CorruptStore("a memory holds less than the documents it should forget: run check, and rebuild it")
+        self._store(tally.cells, old, new)
+
+    def ones_with(self, tallies: Sequence[Tally]) -> Array:
+        """``ones`` as it would be with tallies added: int64 (R,)."""
+        xp = self.backend.xp
+        fresh = [tally.cells[self.cells[tally.cells] == 0] for tally in tallies]
+        if not fresh:
+            return self.ones
+        distinct = xp.unique(xp.concatenate(fresh)) if len(fresh) > 1 else fresh[0]
+        return self.ones + xp.bincount(distinct // self.columns, minlength=self.rows)
+
+    def _store(self, cells: Array, old: Array, new: Array) -> None:
+        """Write new counts of distinct, ascending cells, and everything that follows from them."""
+        xp = self.backend.xp
+        self.cells[cells] = xp.minimum(new, LARGE).astype(np.uint8)
+        beyond = (old >= LARGE) | (new >= LARGE)
+        if bool(beyond.any()):
+            self._store_large(cells[beyond], new[beyond])
+        # Every cell appears once, so a bit that changes was clear (or set) before: adding and subtracting powers of two
+        # then is OR and AND NOT, and scatter_add is the one scatter that NumPy and CuPy share.
+        for changed, sign in (((old == 0) & (new > 0), 1), ((old > 0) & (new == 0), -1)):
+            where = cells[changed]
+            if where.size:
+                bit = np.uint64(1) << (where & 63).astype(np.uint64)
+                self.backend.scatter_add(self.presence.reshape(-1), where >> 6, bit if sign > 0 else np.uint64(0) - bit)
+                self.ones += (sign * xp.bincount(where // self.columns, minlength=self.rows)).astype(np.int32)
+
+    def _store_large(self, cells: Array, counts: Array) -> None:
+        """Merge cells into the table: those that stay large with their new counts, the others leave it."""
+        xp = self.backend.xp
+        kept = ~xp.isin(self.large, cells)
+        stay = counts >= LARGE
+        large = xp.concatenate([self.large[kept], cells[stay]])
+        order = xp.argsort(large)
+        self.large = large[order]
+        self.large_counts = xp.concatenate([self.large_counts[kept], counts[stay]])[order]
+
+    def read(self, rows: list[Array], rotation: Array) -> Array:
+        """Columns that all rows of each context have set, rotated back to the codes' own places.
+
+        Parameters
+        ----------
+        rows : list of int64 (n,)
+        rotation : int64 (n,)
+
+        Returns
+        -------
+        uint64 (n, c/64)
+        """
+        xp = self.backend.xp
+        common = self.presence[rows[0]]
+        for row in rows[1:]:
+            common &= self.presence[row]
+        words = self.columns // 64
+        shift = (rotation & 63).astype(np.uint64)[:, None]
+        place = (xp.arange(words) + (rotation >> 6)[:, None]) & (words - 1)
+        low = xp.take_along_axis(common, place, axis=1)
+        high = xp.take_along_axis(common, (place + 1) & (words - 1), axis=1)
+        # (high << 1) << (63 - shift) is high << (64 - shift) without the undefined shift by 64
+        return (low >> shift) | ((high << np.uint64(1)) << (np.uint64(63) - shift))
+
+    def support(self, rows: list[Array], columns: Array) -> Array:
+        """Least count over the s*q cells of each pair: never below the number of documents that stored it.
+
+        Parameters
+        ----------
+        rows : list of int64 (n,)
+        columns : int64 (n, q)
+
+        Returns
+        -------
+        int64 (n,)
+        """
+        xp = self.backend.xp
+        low = xp.full(columns.shape[0], LARGE, dtype=np.uint8)
+        for row in rows:
+            start = row * self.columns
+            for j in range(columns.shape[1]):
+                low = xp.minimum(low, self.cells[start + columns[:, j]])
+        least = low.astype(np.int64)
+        if self.large.size:
+            # only where every cell is large can the least count be
+            beyond = xp.flatnonzero(low == LARGE)
+            if beyond.size:
+                flat = xp.stack([row[beyond, None] * self.columns + columns[beyond] for row in rows])
+                least[beyond] = self.counts_of(flat).min(axis=(0, 2))
+        return least
+
+    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The counts as host arrays (cells, large, large_counts): all that a digest or a snapshot needs."""
+        host = self.backend.to_host
+        return host(self.cells), host(self.large), host(self.large_counts)

@@ -1,0 +1,211 @@
+"""Opening and creating stores: what is bound for life, what is checked, and what all handles of a store share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from memodb.catalog import Catalog, registry
+from memodb.catalog.connection import MEMORY
+from memodb.collection import Collection
+from memodb.errors import (
+    CollectionNotFound,
+    CorruptStore,
+    InvalidConfiguration,
+    StoreMismatch,
+    StoreNotFound,
+)
+from memodb.memory import Backend, Configuration, backend_for
+from memodb.storage import StoreDirectory, WriterLock
+from memodb.text import Tokenizer
+
+__all__ = ["Engine", "open_engine"]
+
+_SETTING = "store"
+"""The catalog's record of what a store is bound to. It is written last: a store without it was never finished."""
+
+
+class Engine:
+    """What the handles of one open store share: catalog, tokenizer, configuration, lock, and live collections."""
+
+    def __init__(
+        self,
+        path: str,
+        catalog: Catalog,
+        tokenizer: Tokenizer,
+        configuration: Configuration,
+        backend: Backend,
+        lock: WriterLock | None,
+        *,
+        read_only: bool,
+    ) -> None:
+        self.path = path
+        self.catalog = catalog
+        self.tokenizer = tokenizer
+        self.configuration = configuration
+        self.backend = backend
+        self.read_only = read_only
+        self._lock = lock
+        self._collections: dict[str, Collection] = {}
+        self._guard = threading.RLock()
+        self._writing = threading.RLock()
+
+    def collection(self, name: str, *, create: bool, seed: bytes | None) -> Collection:
+        """The live collection of this name: one object, however many handles see it.
+
+        Raises
+        ------
+        CollectionNotFound
+            It is missing and must not be created.
+        StoreMismatch
+            It has another seed than the one given.
+        """
+        if seed is not None and (not isinstance(seed, bytes) or len(seed) != registry.KEY_BYTES):
+            raise InvalidConfiguration(f"seed must be {registry.KEY_BYTES} bytes, for example secrets.token_bytes(32)")
+        with self._guard:
+            found = self._collections.get(name)
+            if found is None:
+                found = self._collections[name] = self._load(name, create=create, seed=seed)
+            if seed is not None and found.key != seed:
+                raise StoreMismatch(f"collection {name!r} was created with another seed: leave seed out")
+            return found
+
+    def _load(self, name: str, *, create: bool, seed: bytes | None) -> Collection:
+        try:
+            with self.catalog.read() as session:
+                row = registry.find_collection(session, name)
+        except CollectionNotFound:
+            if not create or self.read_only:
+                raise
+            with self._writing, self.catalog.write() as session:
+                row = registry.add_collection(session, name, key=seed)
+        return Collection(
+            self.catalog,
+            row,
+            self.tokenizer,
+            self.configuration,
+            self.backend,
+            read_only=self.read_only,
+            write_lock=self._writing,
+        )
+
+    def close(self) -> None:
+        """Close the catalog and give back the lock; idempotent. A transaction of another thread ends first."""
+        with self._writing:
+            self._collections.clear()
+            self.catalog.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the store's files; 0 for one in memory."""
+        return 0 if self.path == MEMORY else StoreDirectory(Path(self.path)).nbytes()
+
+
+def open_engine(
+    path: str | os.PathLike[str],
+    *,
+    create: bool,
+    read_only: bool,
+    tokenizer: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+    device: str,
+) -> Engine:
+    """Open the store at a path, or create it: see :func:`memodb.connect`."""
+    name = os.fspath(path)
+    backend = backend_for(device)
+    bound = None if tokenizer is None else Tokenizer.from_file(os.fspath(tokenizer))
+    if name == MEMORY:
+        if read_only or not create:
+            raise StoreNotFound("a store in memory is always a new one: open it with create=True, read_only=False")
+        tokenizer_of_store = bound or Tokenizer.shipped()
+        configuration = _configuration(tokenizer_of_store, settings)
+        return Engine(name, Catalog.create(name), tokenizer_of_store, configuration, backend, None, read_only=False)
+    directory = StoreDirectory(Path(name))
+    exists = directory.holds_store()
+    if not exists and (read_only or not create):
+        directory.require()
+    if not exists:
+        # checked before the first file is made: a refused creation leaves nothing behind
+        _configuration(bound or Tokenizer.shipped(), settings)
+        directory.create()
+    lock = None if read_only else WriterLock(directory.lock)
+    try:
+        return _open_files(name, directory, lock, backend, bound, settings, read_only=read_only, create=create)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _open_files(
+    name: str,
+    directory: StoreDirectory,
+    lock: WriterLock | None,
+    backend: Backend,
+    bound: Tokenizer | None,
+    settings: dict[str, Any],
+    *,
+    read_only: bool,
+    create: bool,
+) -> Engine:
+    unfinished = not directory.catalog.exists() or directory.catalog.stat().st_size == 0
+    if unfinished and read_only:
+        raise StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+    catalog = Catalog.create(directory.catalog) if unfinished else Catalog.open(directory.catalog, read_only=read_only)
+    try:
+        with catalog.read() as session:
+            stated = registry.get_setting(session, _SETTING)
+        if stated is None:
+            if read_only or not create:
+                raise StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+            tokenizer = bound or Tokenizer.shipped()
+            configuration = _configuration(tokenizer, settings)
+            directory.write_tokenizer(tokenizer.json)
+            with catalog.write() as session:
+                stated = {"tokenizer": tokenizer.digest, "configuration": configuration.to_dict()}
+                registry.put_setting(session, _SETTING, stated)
+        else:
+            tokenizer = _bound_tokenizer(directory, stated["tokenizer"], bound)
+            configuration = Configuration(**stated["configuration"])
+            _require_same(configuration, settings, name)
+        return Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
+    except BaseException:
+        catalog.close()
+        raise
+
+
+def _configuration(tokenizer: Tokenizer, settings: dict[str, Any]) -> Configuration:
+    return Configuration(vocabulary=tokenizer.vocabulary_size, **settings)
+
+
+def _bound_tokenizer(directory: StoreDirectory, digest: str, given: Tokenizer | None) -> Tokenizer:
+    """The store's own tokenizer, from its copy."""
+    if given is not None and given.digest != digest:
+        raise StoreMismatch(
+            f"{directory.path} is bound to the tokenizer {digest[:12]}, not to {given.digest[:12]}: token ids mean "
+            "nothing under another one. Leave tokenizer out, or create another store"
+        )
+    shipped = Tokenizer.shipped()
+    if shipped.digest == digest:
+        return shipped
+    tokenizer = Tokenizer.from_bytes(directory.read_tokenizer())
+    if tokenizer.digest != digest:
+        raise CorruptStore(
+            f"{directory.tokenizer} is not the tokenizer that the store was created with ({digest[:12]}): put that back"
+        )
+    return tokenizer
+
+
+def _require_same(configuration: Configuration, settings: dict[str, Any], name: str) -> None:
+    known = {field.name for field in fields(Configuration)}
+    for setting, value in settings.items():
+        if setting in known and getattr(configuration, setting) != value:
+            raise StoreMismatch(
+                f"{name} was created with {setting}={getattr(configuration, setting)}, not {value}: leave it out, or "
+                "create another store and import into it"
+            )

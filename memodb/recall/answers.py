@@ -1,0 +1,389 @@
+"""Asking a memory in text: what follows, a whole continuation, how well a text is known.
+
+The memory answers token contexts; this room frames prompts, turns candidates into text, and decides when to stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from memodb.collection import Collection
+from memodb.errors import InvalidInput
+from memodb.memory import Answers, Memory
+
+__all__ = [
+    "BACK_OFF",
+    "Candidate",
+    "Completion",
+    "Lookup",
+    "Score",
+    "Step",
+    "StopReason",
+    "TokenScore",
+    "complete",
+    "lookup",
+    "next_tokens",
+    "score",
+]
+
+BACK_OFF = 0.4
+"""Factor for each layer that is skipped because the token does not follow its context (Brants, Popat, Xu, Och and Dean,
+"Large language models in machine translation", 2007)."""
+
+_ALTERNATIVES = 5
+
+StopReason = Literal["unknown_context", "end_of_document", "stop", "max_tokens"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One token that may follow.
+
+    Parameters
+    ----------
+    text : str
+        The token's text; empty for the end of a document.
+    token_id : int
+    support : int
+        At least the number of documents in which it follows the context.
+    context_length : int
+        Tokens of context that the answer rests on; the begin of a document counts as one.
+    probability : float
+        Its share of the supports of all tokens that may follow that context.
+    is_end : bool
+        Whether a document ends here.
+    """
+
+    text: str
+    token_id: int
+    support: int
+    context_length: int
+    probability: float
+    is_end: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a completion, and what else could have been."""
+
+    chosen: Candidate
+    alternatives: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A continuation of a prompt, without the prompt."""
+
+    text: str
+    steps: tuple[Step, ...]
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Answers to n contexts.
+
+    Parameters
+    ----------
+    token_ids : int64 (n, k)
+        Best first, -1 where there are fewer.
+    support : int64 (n, k)
+        0 where there is no token.
+    context_length : int64 (n,)
+        Tokens that the answer rests on, the begin of a document counted as one; 0 where nothing is known.
+    """
+
+    token_ids: npt.NDArray[np.int64]
+    support: npt.NDArray[np.int64]
+    context_length: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """How one token of a text is known.
+
+    Parameters
+    ----------
+    text : str
+    token_id : int
+    known : bool
+        Whether some document holds it after at least the token before it.
+    context_length : int
+        Longest context after which it is stored; 0 where unknown.
+    log_probability : float
+        Natural logarithm of its share of the supports at that context, times ``BACK_OFF`` for each longer context that
+        is known but never continued so; an unknown token counts as one of the whole vocabulary.
+    """
+
+    text: str
+    token_id: int
+    known: bool
+    context_length: int
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text is known, token by token."""
+
+    tokens: tuple[TokenScore, ...]
+
+    @property
+    def log_probability(self) -> float:
+        """Sum over the tokens, natural logarithm."""
+        return math.fsum(token.log_probability for token in self.tokens)
+
+    @property
+    def known(self) -> float:
+        """Share of tokens that are known; 1.0 for a text without tokens."""
+        return sum(token.known for token in self.tokens) / len(self.tokens) if self.tokens else 1.0
+
+
+def lookup(collection: Collection, contexts: Any, k: int = 10) -> Lookup:
+    """Answer many contexts of token ids at once: see :meth:`memodb.Store.lookup`."""
+    _require_positive("k", k)
+    rows = _context_rows(contexts, collection.configuration.vocabulary)
+    with collection.reading() as memory:
+        answers = memory.lookup(memory.framed(rows))
+    starts = answers.starts
+    place = np.arange(answers.row.size) - starts[answers.row]
+    shown = place < k
+    token_ids = np.full((len(rows), k), -1, dtype=np.int64)
+    support = np.zeros((len(rows), k), dtype=np.int64)
+    token_ids[answers.row[shown], place[shown]] = answers.token[shown]
+    support[answers.row[shown], place[shown]] = answers.support[shown]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return Lookup(token_ids, support, _context_lengths(memory, answers, lengths))
+
+
+def _context_rows(contexts: Any, vocabulary: int) -> list[npt.NDArray[np.int64]]:
+    """Rows of token ids without padding, checked."""
+    if isinstance(contexts, np.ndarray):
+        if contexts.ndim != 2 or not np.issubdtype(contexts.dtype, np.integer):
+            raise InvalidInput(
+                f"contexts must be an integer array (n, length), not {contexts.dtype} of {contexts.ndim} dimensions"
+            )
+        array = contexts.astype(np.int64)
+        padding = array == -1
+        if bool((padding[:, 1:] & ~padding[:, :-1]).any()):
+            raise InvalidInput("contexts are right-aligned: -1 pads a row on its left only")
+        rows = [row[skip:] for row, skip in zip(array, padding.sum(axis=1), strict=True)]
+    else:
+        try:
+            rows = [np.asarray(row) for row in contexts]
+        except (TypeError, ValueError) as exc:
+            raise InvalidInput("contexts must be an integer array (n, length) or a list of rows of token ids") from exc
+        if any(row.ndim != 1 or (row.size and not np.issubdtype(row.dtype, np.integer)) for row in rows):
+            raise InvalidInput("every row of contexts must hold token ids")
+        rows = [row.astype(np.int64) for row in rows]
+    for number, row in enumerate(rows):
+        if row.size and (row.min() < 0 or row.max() >= vocabulary):
+            raise InvalidInput(f"row {number} of contexts has a token id outside 0..{vocabulary - 1}")
+    return rows
+
+
+def _context_lengths(memory: Memory, answers: Answers, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Tokens that each answer rests on: the layer's span, or the whole row and the begin mark where it is shorter."""
+    spans = np.array([*memory.configuration.spans, 0])
+    return np.minimum(spans[answers.level], np.where(answers.level < 0, 0, lengths + 1))
+
+
+def next_tokens(collection: Collection, prompt: str, k: int = 10) -> list[Candidate]:
+    """The k likeliest tokens after a prompt: see :meth:`memodb.Store.next_tokens`."""
+    _require_positive("k", k)
+    ids = collection.tokenizer.encode(prompt)
+    with collection.reading() as memory:
+        return _candidates(collection, memory, _aligned(collection, memory, prompt, ids), k)
+
+
+def _aligned(collection: Collection, memory: Memory, prompt: str, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The prompt's tokens, as they stand inside a document where that is what is known.
+
+    "The sky" begins a document with other tokens than it continues one with, behind a blank. Where the prompt as
+    written is not known whole, and its first token is in sight of the longest context, the prompt behind a blank is
+    tried too and taken if it is known further.
+    """
+    if not prompt or prompt[0].isspace() or len(ids) > memory.configuration.longest:
+        return ids
+    reached = _reach(collection, memory, ids)
+    if reached >= len(ids):
+        return ids
+    continued = collection.tokenizer.encode(f" {prompt}")
+    return continued if _reach(collection, memory, continued) > reached else ids
+
+
+def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> int:
+    """Tokens that the best answer to a prompt rests on."""
+    return max((candidate.context_length for candidate in _candidates(collection, memory, ids, 1)), default=0)
+
+
+def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
+    answers = memory.lookup(memory.framed([ids]))
+    length = int(_context_lengths(memory, answers, np.array([len(ids)]))[0])
+    tokens, supports = answers.token, answers.support
+    total = int(supports.sum())
+    found: list[Candidate] = []
+    if length < len(ids) and len(ids) + 1 in memory.configuration.spans:
+        # One token short of a layer's context. Each candidate completes such a context, and that is either stored or
+        # not: the layer above says which candidates follow the whole prompt. The end of a document completes none, so
+        # it stays a candidate of the shorter context.
+        seen, ahead = _look_ahead(memory, ids, tokens)
+        found = _named(collection, memory, tokens[seen], ahead, int(ahead.sum()), len(ids))
+        if found:
+            ends = np.flatnonzero(tokens == memory.configuration.end)
+            tokens, supports = tokens[ends], supports[ends]
+    return (found + _named(collection, memory, tokens, supports, total, length))[:k]
+
+
+def _look_ahead(
+    memory: Memory, ids: npt.NDArray[Any], tokens: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which tokens complete a stored context behind the prompt, best first, and the supports of what follows that."""
+    level = memory.configuration.spans.index(len(ids) + 1)
+    possible = np.flatnonzero(tokens < memory.configuration.end)
+    answers = memory.lookup(memory.framed([np.append(ids, token) for token in tokens[possible]]))
+    support = np.bincount(answers.row, weights=answers.support, minlength=possible.size).astype(np.int64)
+    support[answers.level < level] = 0
+    order = np.argsort(-support, kind="stable")
+    order = order[support[order] > 0]
+    return possible[order], support[order]
+
+
+def _named(
+    collection: Collection,
+    memory: Memory,
+    tokens: npt.NDArray[np.int64],
+    supports: npt.NDArray[np.int64],
+    total: int,
+    length: int,
+) -> list[Candidate]:
+    end = memory.configuration.end
+    return [
+        Candidate(
+            "" if token == end else collection.tokenizer.piece(token),
+            token,
+            support,
+            length,
+            support / total,
+            token == end,
+        )
+        for token, support in zip(tokens.tolist(), supports.tolist(), strict=True)
+    ]
+
+
+def complete(
+    collection: Collection,
+    prompt: str,
+    max_tokens: int = 64,
+    *,
+    stop: str | Sequence[str] = (),
+    temperature: float = 0.0,
+    seed: int | None = None,
+    min_context: int = 3,
+) -> Completion:
+    """Continue a prompt from what is stored: see :meth:`memodb.Store.complete`."""
+    _require_positive("max_tokens", max_tokens)
+    _require_positive("min_context", min_context)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if any(not isinstance(text, str) or not text for text in stops):
+        raise InvalidInput("stop must be a text or several, none of them empty")
+    if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
+        raise InvalidInput(f"temperature must be 0 (greedy) or more, not {temperature!r}")
+    generator = np.random.default_rng(seed)
+    encoded = collection.tokenizer.encode(prompt)
+    longest = collection.configuration.longest
+    steps: list[Step] = []
+    reason: StopReason = "max_tokens"
+    text = ""
+    with collection.reading() as memory:
+        ids = _aligned(collection, memory, prompt, encoded).tolist()
+        prompt_length = len(ids)
+        while len(steps) < max_tokens:
+            # ``longest`` tokens: a prompt that is longer never looks like the beginning of a document
+            tail = np.array(ids[-longest:], dtype=np.int64)
+            candidates = _candidates(collection, memory, tail, _ALTERNATIVES if temperature == 0 else 4096)
+            # a prompt too short for min_context has nothing longer to rest on
+            needed = min_context if len(ids) >= min_context else 1
+            if not candidates or candidates[0].context_length < needed:
+                reason = "unknown_context"
+                break
+            chosen = candidates[_pick(candidates, temperature, generator)]
+            others = tuple(c for c in candidates[: _ALTERNATIVES + 1] if c is not chosen)[:_ALTERNATIVES]
+            steps.append(Step(chosen, others))
+            if chosen.is_end:
+                reason = "end_of_document"
+                break
+            ids.append(chosen.token_id)
+            if stops:
+                text = _continuation(collection, ids, prompt_length)
+                cut = min((at for s in stops if (at := text.find(s)) >= 0), default=None)
+                if cut is not None:
+                    return Completion(text[:cut], tuple(steps), "stop")
+    return Completion(_continuation(collection, ids, prompt_length), tuple(steps), reason)
+
+
+def _pick(candidates: list[Candidate], temperature: float, generator: np.random.Generator) -> int:
+    """Place of the next token: the best, or one drawn with probability proportional to support^(1/temperature)."""
+    if temperature == 0:
+        return 0
+    weights = np.log([candidate.support for candidate in candidates]) / temperature
+    weights = np.exp(weights - weights.max())
+    return int(generator.choice(len(candidates), p=weights / weights.sum()))
+
+
+def _continuation(collection: Collection, ids: list[int], prompt_length: int) -> str:
+    """Text of the tokens after the prompt, as they read behind its last tokens: some decoders join with a space."""
+    tail = ids[max(0, prompt_length - 4) : prompt_length]
+    before = collection.tokenizer.decode(tail)
+    whole = collection.tokenizer.decode([*tail, *ids[prompt_length:]])
+    return whole[len(before) :] if whole.startswith(before) else collection.tokenizer.decode(ids[prompt_length:])
+
+
+def score(collection: Collection, text: str) -> Score:
+    """How well a text is known: see :meth:`memodb.Store.score`."""
+    tokenizer, configuration = collection.tokenizer, collection.configuration
+    ids = tokenizer.encode(text)
+    n = len(ids)
+    framed = np.concatenate([np.full(configuration.longest, configuration.begin), ids]).astype(np.int64)
+    contexts = np.lib.stride_tricks.sliding_window_view(framed[:-1], configuration.longest) if n else framed[:0]
+    longest_known = np.full(n, -1)
+    found = np.full(n, -1)
+    share = np.ones(n)
+    with collection.reading() as memory:
+        pending = np.arange(n)
+        for level in range(configuration.layers, -1, -1):
+            if not pending.size:
+                break
+            answers = memory.lookup(np.ascontiguousarray(contexts[pending]), deepest=level)
+            answered = answers.level == level
+            longest_known[pending] = np.maximum(longest_known[pending], answers.level)
+            totals = np.bincount(answers.row, weights=answers.support, minlength=pending.size)
+            hits = np.flatnonzero((answers.token == ids[pending[answers.row]]) & answered[answers.row])
+            rows = answers.row[hits]
+            found[pending[rows]] = level
+            share[pending[rows]] = answers.support[hits] / totals[rows]
+            pending = pending[found[pending] < 0]
+    skipped = longest_known - found
+    share[found < 0] = 1 / configuration.answers
+    logarithms = np.log(share) + skipped * math.log(BACK_OFF)
+    spans = np.array([*configuration.spans, 0])
+    lengths = np.minimum(spans[found], np.where(found < 0, 0, np.arange(n) + 1))
+    return Score(
+        tuple(
+            TokenScore(piece, token, level >= 0, length, logarithm)
+            for piece, token, level, length, logarithm in zip(
+                tokenizer.pieces(ids), ids.tolist(), found.tolist(), lengths.tolist(), logarithms.tolist(), strict=True
+            )
+        )
+    )
+
+
+def _require_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidInput(f"{name} must be a whole number from 1 up, not {value!r}")

@@ -1,0 +1,123 @@
+"""Figures about an open collection: what it holds, how full its memories are, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from memodb.catalog import documents
+from memodb.collection import Collection
+from memodb.memory import Segment
+from memodb.opening import Engine
+
+__all__ = ["CollectionInfo", "SegmentStatistics", "Statistics", "statistics"]
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """A collection of a store: its name, documents, tokens, and when it was created."""
+
+    name: str
+    documents: int
+    tokens: int
+    created_at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**asdict(self), "created_at": self.created_at.isoformat()}
+
+
+@dataclass(frozen=True)
+class SegmentStatistics:
+    """One segment.
+
+    Parameters
+    ----------
+    documents, tokens : int
+    fill : tuple of float
+        Share of cells above zero: each layer, then provenance.
+    false_recall : float
+        Bound on the probability that this segment answers an unknown context, in its weakest layer, as it is filled
+        now.
+    layer_cells, provenance_cells : int
+    memory_bytes : int
+    read_bytes : int
+        Of these, the packed presence view of the answering layers: what queries touch.
+    """
+
+    documents: int
+    tokens: int
+    fill: tuple[float, ...]
+    false_recall: float
+    layer_cells: int
+    provenance_cells: int
+    memory_bytes: int
+    read_bytes: int
+
+    @classmethod
+    def of(cls, segment: Segment) -> SegmentStatistics:
+        return cls(
+            int(segment.symbols.size),
+            segment.tokens,
+            tuple(float(matrix.ones.mean()) / matrix.columns for matrix in segment.matrices),
+            segment.false_recall(),
+            sum(matrix.rows * matrix.columns for matrix in segment.layers),
+            segment.provenance.rows * segment.provenance.columns,
+            segment.nbytes,
+            sum(matrix.presence.nbytes for matrix in segment.layers),
+        )
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A collection, with the bytes of the whole store on disk.
+
+    Parameters
+    ----------
+    collection : str
+    documents, tokens : int
+    false_recall : float
+        Bound over all segments as they are filled now; the promise is ``promised_false_recall``.
+    promised_false_recall : float
+    memory_bytes : int
+        Matrices of the collection.
+    disk_bytes : int
+        Files of the whole store; 0 in memory.
+    segments : tuple of SegmentStatistics
+    """
+
+    collection: str
+    documents: int
+    tokens: int
+    false_recall: float
+    promised_false_recall: float
+    memory_bytes: int
+    disk_bytes: int
+    segments: tuple[SegmentStatistics, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+
+def statistics(engine: Engine, collection: Collection) -> Statistics:
+    """Figures of one collection: see :meth:`memodb.Store.stats`."""
+    with collection.reading() as memory:
+        segments = tuple(
+            SegmentStatistics.of(segment)
+            for segment in sorted(memory.segments.values(), key=lambda segment: segment.geometry.ordinal)
+        )
+    with engine.catalog.read() as session:
+        count = documents.count(session, collection.id)
+        tokens = documents.token_total(session, collection.id)
+    return Statistics(
+        collection.name,
+        count,
+        tokens,
+        sum(segment.false_recall for segment in segments),
+        engine.configuration.false_recall,
+        sum(segment.memory_bytes for segment in segments),
+        engine.disk_bytes,
+        segments,
+    )

@@ -1,0 +1,503 @@
+"""The store: what a user holds. It wires the rooms together and holds no algorithm."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from memodb import erasure, opening, provenance, recall
+from memodb.catalog import Filters, documents, registry
+from memodb.collection import (
+    AppendResult,
+    CheckReport,
+    Collection,
+    Document,
+    Record,
+    Transaction,
+    append_many,
+    check,
+    compact,
+)
+from memodb.opening import Engine
+from memodb.statistics import CollectionInfo, Statistics, statistics
+from memodb.text import Tokenizer
+
+__all__ = ["Store", "connect"]
+
+
+def connect(
+    path: str | os.PathLike[str],
+    *,
+    collection: str = "default",
+    create: bool = True,
+    read_only: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    false_recall: float | None = None,
+    heads: int | None = None,
+    layers: int | None = None,
+    window: int | None = None,
+    segment_tokens: int | None = None,
+    seed: bytes | None = None,
+    device: str = "cpu",
+) -> Store:
+    """Open a store, or create it.
+
+    Parameters
+    ----------
+    path : path
+        The store's directory, or ``":memory:"`` for one that lives as long as the handle.
+    collection : str
+        The collection this handle sees; created where it is missing, unless ``create`` is false.
+    create : bool
+        Whether a missing store or collection is created.
+    read_only : bool
+        Refuse writes, take no lock, and follow the commits of the process that writes.
+    tokenizer : path, optional
+        A ``tokenizers`` JSON file to bind a new store to; the shipped byte-level BPE otherwise. For an existing store
+        it must be the one it is bound to.
+    false_recall : float, optional
+        Promise of a new store: the highest probability that a context which no document holds is answered. Default
+        0.01.
+    heads, layers : int, optional
+        Of a new store: layer L (0..layers) looks at the last heads^L tokens. Default 4 and 2: contexts of 1, 4, 16.
+    window : int, optional
+        Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
+    segment_tokens : int, optional
+        Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
+    seed : bytes, optional
+        32 secret bytes for a new collection's matrices; random otherwise. Equal seeds, settings and documents give
+        equal bytes: how a store is compared with one that never saw a document.
+    device : {"cpu", "cuda", "auto"}
+        Where the matrices live.
+
+    Raises
+    ------
+    StoreNotFound, CollectionNotFound
+        It does not exist, and ``create`` is false or ``read_only`` is true.
+    StoreLocked
+        Another process has it open for writing.
+    StoreMismatch
+        A setting differs from the one the store was created with.
+    SchemaTooNew, CorruptStore
+        The store was made by a newer memodb, or contradicts itself.
+    InvalidConfiguration, BackendUnavailable
+        A setting nothing can be built from; a device this machine lacks.
+    Conflict
+        The path is something else than a store.
+    """
+    settings = {
+        "false_recall": false_recall,
+        "heads": heads,
+        "layers": layers,
+        "window": window,
+        "segment_tokens": segment_tokens,
+    }
+    engine = opening.open_engine(
+        path,
+        create=create,
+        read_only=read_only,
+        tokenizer=tokenizer,
+        settings={name: value for name, value in settings.items() if value is not None},
+        device=device,
+    )
+    try:
+        return Store(engine, engine.collection(collection, create=create, seed=seed))
+    except BaseException:
+        engine.close()
+        raise
+
+
+class Store:
+    """A handle on one collection of a store; made by :func:`memodb.connect`.
+
+    Threads may share it. A context manager that closes itself.
+    """
+
+    def __init__(self, engine: Engine, collection: Collection) -> None:
+        self._engine = engine
+        self._collection = collection
+
+    # -- the handle ------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The store's directory, or ``":memory:"``."""
+        return self._engine.path
+
+    @property
+    def name(self) -> str:
+        """The collection this handle sees."""
+        return self._collection.name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the store is bound to."""
+        return self._engine.tokenizer
+
+    @property
+    def seed(self) -> bytes:
+        """The collection's secret seed, 32 bytes. Whoever knows it can tell which texts would collide: keep it."""
+        return self._collection.key
+
+    def collection(self, name: str, *, create: bool = True, seed: bytes | None = None) -> Store:
+        """Another handle on the same store, seeing another collection; closing one closes all.
+
+        Raises
+        ------
+        CollectionNotFound
+            There is none, and ``create`` is false or the store is read-only.
+        """
+        return Store(self._engine, self._engine.collection(name, create=create, seed=seed))
+
+    def collections(self) -> list[CollectionInfo]:
+        """Every collection of the store with its documents and tokens, by name."""
+        with self._engine.catalog.read() as session:
+            return [
+                CollectionInfo(found.collection.name, found.documents, found.tokens, found.collection.created_at)
+                for found in registry.list_collections(session)
+            ]
+
+    def close(self) -> None:
+        """Give back the lock and the memories; idempotent. Everything acknowledged is durable already."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<memodb.Store {self.path} collection {self.name!r}>"
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002
+        source: str | None = None,
+        subject: str | None = None,
+        writer: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        expires_at: Any = None,
+    ) -> Document:
+        """Memorise a text.
+
+        Parameters
+        ----------
+        text : str
+            At most ``memodb.MAX_TEXT_CHARACTERS`` characters; stored exactly.
+        id : str, optional
+            Its name in the collection; random and opaque where none is given.
+        source, subject, writer : str, optional
+            Where it comes from, whom it is about, who wrote it into the store. Fixed once stored.
+        metadata : dict, optional
+            Any JSON object. Fixed once stored.
+        expires_at : aware datetime, optional
+            Recorded with the document.
+
+        Returns
+        -------
+        Document
+            The one that is stored already, where the id names the same text with the same provenance.
+
+        Raises
+        ------
+        InvalidText, InvalidInput
+            A text or a field that cannot be stored; nothing was changed.
+        DocumentExists
+            The id is taken by another text or other provenance.
+
+        Notes
+        -----
+        Durable when it returns; inside :meth:`transaction`, when that ends.
+        """
+        record = Record(text, id, source, subject, writer, metadata, expires_at)
+        with self._collection.joined() as (transaction, _):
+            ((document, _),) = transaction.append([record])
+        return document
+
+    def append_many(
+        self, records: Iterable[Any], *, progress: Callable[[AppendResult], None] | None = None
+    ) -> AppendResult:
+        """Memorise many texts, in batches.
+
+        Parameters
+        ----------
+        records : iterable
+            Texts, mappings with the names of :meth:`append` as keys, or ``memodb.Record``; read as a stream, in bounded
+            memory.
+        progress : callable, optional
+            Called with the result so far after every batch.
+
+        Returns
+        -------
+        AppendResult
+
+        Raises
+        ------
+        InvalidInput, DocumentExists
+            As :meth:`append`. Every record before the bad one is stored; a note on the exception says how many.
+
+        Notes
+        -----
+        Each batch is durable when ``progress`` is told of it; inside :meth:`transaction` all are, when that ends.
+        """
+        return append_many(self._collection, records, progress)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Appends and deletions in the block appear together when it ends, or not at all if it raises.
+
+        Reads, in the block too, see the last committed state. Transactions do not nest; other threads' writes wait.
+        """
+        with self._collection.transaction() as transaction:
+            yield transaction
+
+    def delete(
+        self, *ids: str, reason: str | None = None, dry_run: bool = False, verify: bool = True, **filters: Any
+    ) -> erasure.Receipt:
+        """Forget documents, exactly: by id, or by filters (see :meth:`documents`).
+
+        Parameters
+        ----------
+        ids : str
+            Documents; without any, ``filters`` choose.
+        reason : str, optional
+            Kept in the receipt.
+        dry_run : bool
+            List what would go, and delete nothing.
+        verify : bool
+            Afterwards memorise every touched segment anew from what is left and compare it byte for byte. Costs one
+            pass over the segment's documents; without it the receipt claims less.
+
+        Returns
+        -------
+        Receipt
+
+        Raises
+        ------
+        EmptySelection
+            Nothing is named or nothing matches.
+        DocumentNotFound
+            An id names no document; nothing was deleted.
+        InvalidInput
+            Ids and filters together, or an unknown filter.
+
+        Notes
+        -----
+        Durable and gone from every answer when it returns. Inside :meth:`transaction` it is staged, and the receipt
+        says so.
+        """
+        return erasure.delete(self._collection, ids, filters, reason=reason, dry_run=dry_run, verify=verify)
+
+    # -- documents -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Live documents of the collection."""
+        with self._engine.catalog.read() as session:
+            return documents.count(session, self._collection.id)
+
+    def __contains__(self, id: object) -> bool:  # noqa: A002
+        if not isinstance(id, str):
+            return False
+        with self._engine.catalog.read() as session:
+            return documents.find(session, self._collection.id, id) is not None
+
+    def get(self, id: str) -> Document:  # noqa: A002
+        """A document's provenance; DocumentNotFound where there is none."""
+        with self._engine.catalog.read() as session:
+            row = documents.find(session, self._collection.id, id)
+        if row is None:
+            raise self._collection.not_found(id)
+        return Document.of(self.name, row)
+
+    def text(self, id: str) -> str:  # noqa: A002
+        """A document's text, exactly as it was given, checked against its digest.
+
+        Raises
+        ------
+        DocumentNotFound
+        CorruptStore
+            What is stored does not match the digest.
+        """
+        return self._collection.text(id)
+
+    def tokens(self, id: str) -> npt.NDArray[Any]:  # noqa: A002
+        """A document's token ids, int32 (n,), without marks; DocumentNotFound where there is none."""
+        with self._engine.catalog.read() as session:
+            found = documents.tokens_of(session, self._collection.id, [id])
+        if id not in found:
+            raise self._collection.not_found(id)
+        return found[id]
+
+    def documents(
+        self, *, limit: int | None = None, order: documents.Order = "newest", **filters: Any
+    ) -> list[Document]:
+        """Documents that meet all filters.
+
+        Parameters
+        ----------
+        limit : int, optional
+            At most so many.
+        order : {"newest", "oldest", "id"}
+        filters
+            ``ids``, ``source``, ``subject``, ``writer`` (exact), ``created_before``, ``created_after``,
+            ``expires_before`` (aware datetimes), ``metadata`` (key to JSON scalar, all must match), ``state``.
+
+        Raises
+        ------
+        InvalidInput
+            An unknown filter, or a value that no document could have.
+        """
+        chosen = Filters.build(**filters)
+        with self._engine.catalog.read() as session:
+            rows = documents.select(session, self._collection.id, chosen, limit=limit, order=order)
+            return [Document.of(self.name, row) for row in rows]
+
+    def export(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Documents with their texts as JSON-ready mappings, by id: what :meth:`append_many` takes.
+
+        Read in bounded memory; a document deleted meanwhile is left out.
+        """
+        chosen = Filters.build(**filters)
+        with self._engine.catalog.read() as session:
+            ids = documents.select_ids(session, self._collection.id, chosen)
+        for at in range(0, len(ids), 256):
+            group = ids[at : at + 256]
+            texts = self._collection.texts(group)
+            for document in self.documents(ids=group, order="id"):
+                if document.id in texts:
+                    yield {**document.to_dict(), "text": texts[document.id]}
+
+    # -- recall ----------------------------------------------------------------------------------------------------
+
+    def next_tokens(self, prompt: str, k: int = 10) -> list[recall.Candidate]:
+        """What follows a prompt: at most k candidates, best first; empty where nothing is known.
+
+        Every token that a stored document holds after the prompt is a candidate (no misses); a token that none holds is
+        one with at most the store's ``false_recall``. A prompt shorter than a layer's context also matches documents
+        that begin with it.
+        """
+        return recall.next_tokens(self._collection, prompt, k)
+
+    def complete(
+        self,
+        prompt: str,
+        max_tokens: int = 64,
+        *,
+        stop: str | Sequence[str] = (),
+        temperature: float = 0.0,
+        seed: int | None = None,
+        min_context: int = 3,
+    ) -> recall.Completion:
+        """Continue a prompt from what is stored, until nothing is known rather than inventing.
+
+        Parameters
+        ----------
+        max_tokens : int
+        stop : str or sequence of str
+            End before any of these texts.
+        temperature : float
+            0 takes the best candidate; above, one is drawn with probability proportional to support^(1/temperature).
+        seed : int, optional
+            Makes the draw repeatable.
+        min_context : int
+            Tokens that every step must rest on, where the prompt and what was said so far have so many: with fewer it
+            would be guessing. 1 takes any answer.
+
+        Returns
+        -------
+        Completion
+            Its ``stop_reason``: ``unknown_context``, ``end_of_document``, ``stop`` or ``max_tokens``.
+        """
+        return recall.complete(
+            self._collection,
+            prompt,
+            max_tokens,
+            stop=stop,
+            temperature=temperature,
+            seed=seed,
+            min_context=min_context,
+        )
+
+    def score(self, text: str) -> recall.Score:
+        """How well a text is known, token by token."""
+        return recall.score(self._collection, text)
+
+    def lookup(self, contexts: Any, k: int = 10) -> recall.Lookup:
+        """Answer many contexts at once, in token ids: the call for model builders.
+
+        Parameters
+        ----------
+        contexts : integer array (n, length) or list of rows
+            Token ids, right-aligned; -1 pads an array's row on its left. Longer rows are cut to the longest context, a
+            shorter one also matches documents that begin with it.
+        k : int
+            Candidates a context.
+
+        Returns
+        -------
+        Lookup
+            Arrays ``token_ids`` (n, k), ``support`` (n, k), ``context_length`` (n,), padded with -1 and 0. The token id
+            ``tokenizer.vocabulary_size`` is the end of a document.
+
+        Raises
+        ------
+        InvalidInput
+            A wrong shape, or a token id outside the vocabulary.
+        """
+        return recall.lookup(self._collection, contexts, k)
+
+    def trace(self, text: str, min_tokens: int = 8) -> list[provenance.Span]:
+        """Spans of a text that stored documents hold token for token, and those documents: complete and exact.
+
+        Parameters
+        ----------
+        min_tokens : int
+            Shortest span, at least the store's ``window``.
+
+        Returns
+        -------
+        list of Span
+            In the order of the text, longer first; spans of different documents may overlap.
+        """
+        return provenance.trace(self._collection, text, min_tokens)
+
+    # -- upkeep ----------------------------------------------------------------------------------------------------
+
+    def check(self, fix: bool = False) -> CheckReport:
+        """Compare the catalog with itself, every text with its digest, every memory with its rebuild.
+
+        Parameters
+        ----------
+        fix : bool
+            Memorise again what differs from its documents.
+        """
+        return check(self._collection, fix=fix)
+
+    def compact(self) -> bool:
+        """Bring the collection to its canonical layout, tight and a function of its live documents alone.
+
+        Afterwards :meth:`digest` equals that of a store with the same seed and documents, whatever the history of both.
+        Returns False where it was canonical already.
+        """
+        return compact(self._collection)
+
+    def digest(self) -> str:
+        """SHA-256 over every count of the collection's memory, in hexadecimal."""
+        with self._collection.reading() as memory:
+            return memory.digest()
+
+    def stats(self) -> Statistics:
+        """Documents, tokens, segments with their fill and promise, and bytes in memory and on disk."""
+        return statistics(self._engine, self._collection)
