@@ -78,19 +78,25 @@ class Memory:
             state.update(segment.encode())
         return state.hexdigest()
 
-    def framed(self, rows: list[np.ndarray]) -> np.ndarray:
+    def framed(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Contexts as the layers see them: the last ``longest`` tokens of each row, begin marks before shorter ones.
+
+        Parameters
+        ----------
+        tokens : integer (lengths.sum(),)
+            Token ids of all rows, one after another.
+        lengths : int64 (n,)
 
         Returns
         -------
         int64 (n, longest)
         """
         longest = self.configuration.longest
-        contexts = np.full((len(rows), longest), self.configuration.begin, dtype=np.int64)
-        for context, row in zip(contexts, rows, strict=True):
-            tail = row[-longest:]
-            if tail.size:
-                context[-tail.size :] = tail
+        contexts = np.full((lengths.size, longest), self.configuration.begin, dtype=np.int64)
+        row = np.repeat(np.arange(lengths.size), lengths)
+        place = np.arange(row.size) - (np.cumsum(lengths) - lengths)[row] + (longest - lengths)[row]
+        seen = place >= 0
+        contexts[row[seen], place[seen]] = tokens[seen]
         return contexts
 
     def lookup(self, contexts: np.ndarray, deepest: int | None = None) -> Answers:

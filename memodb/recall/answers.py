@@ -148,32 +148,29 @@ class Score:
 def lookup(collection: Collection, contexts: Any, k: int = 10) -> Lookup:
     """Answer many contexts of token ids at once: see :meth:`memodb.Store.lookup`."""
     _require_positive("k", k)
-    rows = _context_rows(contexts, collection.configuration.vocabulary)
+    tokens, lengths = _context_rows(contexts, collection.configuration.vocabulary)
     with collection.reading() as memory:
-        answers = memory.lookup(memory.framed(rows))
-    starts = answers.starts
-    place = np.arange(answers.row.size) - starts[answers.row]
+        answers = memory.lookup(memory.framed(tokens, lengths))
+    place = np.arange(answers.row.size) - answers.starts[answers.row]
     shown = place < k
-    token_ids = np.full((len(rows), k), -1, dtype=np.int64)
-    support = np.zeros((len(rows), k), dtype=np.int64)
+    token_ids = np.full((lengths.size, k), -1, dtype=np.int64)
+    support = np.zeros((lengths.size, k), dtype=np.int64)
     token_ids[answers.row[shown], place[shown]] = answers.token[shown]
     support[answers.row[shown], place[shown]] = answers.support[shown]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
     return Lookup(token_ids, support, _context_lengths(memory, answers, lengths))
 
 
-def _context_rows(contexts: Any, vocabulary: int) -> list[npt.NDArray[np.int64]]:
-    """Rows of token ids without padding, checked."""
+def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Checked rows without padding: their token ids, one row after another, and their lengths."""
     if isinstance(contexts, np.ndarray):
         if contexts.ndim != 2 or not np.issubdtype(contexts.dtype, np.integer):
             raise InvalidInput(
                 f"contexts must be an integer array (n, length), not {contexts.dtype} of {contexts.ndim} dimensions"
             )
-        array = contexts.astype(np.int64)
-        padding = array == -1
-        if bool((padding[:, 1:] & ~padding[:, :-1]).any()):
+        held = contexts != -1
+        if bool((held[:, :-1] & ~held[:, 1:]).any()):
             raise InvalidInput("contexts are right-aligned: -1 pads a row on its left only")
-        rows = [row[skip:] for row, skip in zip(array, padding.sum(axis=1), strict=True)]
+        tokens, lengths = contexts[held], held.sum(axis=1)
     else:
         try:
             rows = [np.asarray(row) for row in contexts]
@@ -181,17 +178,27 @@ def _context_rows(contexts: Any, vocabulary: int) -> list[npt.NDArray[np.int64]]
             raise InvalidInput("contexts must be an integer array (n, length) or a list of rows of token ids") from exc
         if any(row.ndim != 1 or (row.size and not np.issubdtype(row.dtype, np.integer)) for row in rows):
             raise InvalidInput("every row of contexts must hold token ids")
-        rows = [row.astype(np.int64) for row in rows]
-    for number, row in enumerate(rows):
-        if row.size and (row.min() < 0 or row.max() >= vocabulary):
-            raise InvalidInput(f"row {number} of contexts has a token id outside 0..{vocabulary - 1}")
-    return rows
+        tokens = np.concatenate([row for row in rows if row.size] or [np.zeros(0, dtype=np.int64)])
+        lengths = np.array([row.size for row in rows], dtype=np.int64)
+    bad = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
+    if bad.size:
+        row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
+        raise InvalidInput(f"row {row} of contexts has a token id outside 0..{vocabulary - 1}")
+    return tokens.astype(np.int64), lengths.astype(np.int64)
+
+
+def _framed(memory: Memory, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """One context of a prompt's ids: int64 (1, longest)."""
+    context: npt.NDArray[np.int64] = memory.framed(ids, np.array([len(ids)], dtype=np.int64))
+    return context
 
 
 def _context_lengths(memory: Memory, answers: Answers, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Tokens that each answer rests on: the layer's span, or the whole row and the begin mark where it is shorter."""
     spans = np.array([*memory.configuration.spans, 0])
-    return np.minimum(spans[answers.level], np.where(answers.level < 0, 0, lengths + 1))
+    known: npt.NDArray[np.int64] = np.minimum(spans[answers.level], lengths + 1)
+    known[answers.level < 0] = 0
+    return known
 
 
 def next_tokens(collection: Collection, prompt: str, k: int = 10) -> list[Candidate]:
@@ -211,20 +218,22 @@ def _aligned(collection: Collection, memory: Memory, prompt: str, ids: npt.NDArr
     """
     if not prompt or prompt[0].isspace() or len(ids) > memory.configuration.longest:
         return ids
-    reached = _reach(collection, memory, ids)
-    if reached >= len(ids):
+    written = _reach(collection, memory, ids)
+    if written[0] >= len(ids):
         return ids
     continued = collection.tokenizer.encode(f" {prompt}")
-    return continued if _reach(collection, memory, continued) > reached else ids
+    return continued if _reach(collection, memory, continued) > written else ids
 
 
-def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> int:
-    """Tokens that the best answer to a prompt rests on."""
-    return max((candidate.context_length for candidate in _candidates(collection, memory, ids, 1)), default=0)
+def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tuple[int, bool]:
+    """Tokens that the best answer to a prompt rests on; and whether its first token is ever followed by its second."""
+    best = max((candidate.context_length for candidate in _candidates(collection, memory, ids, 1)), default=0)
+    linked = len(ids) > 1 and bool((memory.lookup(_framed(memory, ids[:1]), deepest=0).token == ids[1]).any())
+    return best, linked
 
 
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
-    answers = memory.lookup(memory.framed([ids]))
+    answers = memory.lookup(_framed(memory, ids))
     length = int(_context_lengths(memory, answers, np.array([len(ids)]))[0])
     tokens, supports = answers.token, answers.support
     total = int(supports.sum())
@@ -247,7 +256,8 @@ def _look_ahead(
     """Which tokens complete a stored context behind the prompt, best first, and the supports of what follows that."""
     level = memory.configuration.spans.index(len(ids) + 1)
     possible = np.flatnonzero(tokens < memory.configuration.end)
-    answers = memory.lookup(memory.framed([np.append(ids, token) for token in tokens[possible]]))
+    rows = np.column_stack([np.tile(ids, (possible.size, 1)), tokens[possible]])
+    answers = memory.lookup(memory.framed(rows.ravel(), np.full(possible.size, len(ids) + 1)))
     support = np.bincount(answers.row, weights=answers.support, minlength=possible.size).astype(np.int64)
     support[answers.level < level] = 0
     order = np.argsort(-support, kind="stable")

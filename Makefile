@@ -1,0 +1,40 @@
+# The two commands of the README are `make demo` and `make test`; each makes its own virtual environment where needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check stress memory docs format clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memodb needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(READY)   ## memorise, complete, trace, delete and verify on Python's own documentation
+	$(BIN)/python tools/demo.py
+
+test: $(READY)   ## the ordinary tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY)  ## lint, format, types, generated documents
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+stress: $(READY) ## the long tests
+	$(BIN)/python -m pytest -m stress
+
+memory: $(READY) ## the figures of docs/memory.md, on the installed Python's library
+	$(BIN)/python tools/memory_report.py --write docs
+
+docs: $(READY)   ## what is generated: the reference of the command line
+	$(BIN)/python tools/build_cli_reference.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
