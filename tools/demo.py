@@ -87,7 +87,8 @@ def main() -> int:
         headline(f"Delete {FORGOTTEN!r}")
         receipt = db.delete(FORGOTTEN, reason="demonstration")
         say(
-            f"   {len(receipt.documents)} document, {receipt.tokens:,} tokens; rows left in the catalog: {receipt.rows_left}"
+            f"   {len(receipt.documents)} document, {receipt.tokens:,} tokens; "
+            f"rows left in the catalog: {receipt.rows_left}"
         )
         for proof in receipt.segments:
             same = "equal" if proof.verified else "DIFFERENT"
@@ -111,7 +112,8 @@ def main() -> int:
         headline("Check everything against everything")
         report = db.check()
         say(
-            f"   {report.documents} documents, {report.segments} segment(s): {'sound' if report.ok else report.findings}"
+            f"   {report.documents} documents, {report.segments} segment(s): "
+            f"{'sound' if report.ok else report.findings}"
         )
         stats = db.stats()
         cells = sum(s.layer_cells + s.provenance_cells for s in stats.segments) / stats.tokens

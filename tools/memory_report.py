@@ -4,7 +4,8 @@
     python tools/memory_report.py --write docs   also puts it into docs/memory.md and draws docs/false_recall.svg
 
 Input: the installed Python's ``Lib/**/*.py`` (one document a file, without site-packages) and its documentation topics.
-The oracle, exact n-gram counts of the same orders, is computed here from the token ids and shares no code with the memory.
+The oracle, exact n-gram counts of the same orders, is computed here from the token ids and shares no code with the
+memory.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def library() -> dict[str, str]:
 
 
 def positions(documents: list[np.ndarray], vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every position of every document: its 16 tokens of context, the next token, the document. Ends are ``vocabulary``."""
+    """Every position of every document: 16 tokens of context, the next token (``vocabulary`` at the end), the document."""
     contexts, following, owner = [], [], []
     for number, tokens in enumerate(documents):
         framed = np.concatenate([np.full(16, vocabulary + 1), tokens, [vocabulary]]).astype(np.int32)
@@ -65,7 +66,7 @@ def positions(documents: list[np.ndarray], vocabulary: int) -> tuple[np.ndarray,
 
 
 def fingerprints(contexts: np.ndarray, span: int) -> np.ndarray:
-    """64-bit fingerprints of the last ``span`` tokens: equal ones mean equal contexts but for about one pair in 10^6 runs."""
+    """64-bit fingerprints of the last ``span`` tokens: in one run of a million two contexts share one."""
     draws = np.random.default_rng(span).integers(0, 2**63, size=span, dtype=np.uint64) | np.uint64(1)
     total = np.full(len(contexts), span, dtype=np.uint64)
     for draw, column in zip(draws, contexts[:, -span:].T, strict=True):
@@ -194,7 +195,7 @@ def measure(name: str, texts: dict[str, str]) -> dict[str, Any]:
         occurrences = exact_top1(contexts, following, owner, by_document=False)
         by_document = exact_top1(contexts, following, owner, by_document=True)
         say(f"{name}: unknown contexts")
-        unknown = [false_recall(db, contexts, 16, 4, 40_000), false_recall(db, contexts, 4, 1, 4_000)]
+        unknown = [false_recall(db, contexts, 16, 4, 20_000), false_recall(db, contexts, 4, 1, 2_000)]
         return {
             "name": name,
             "documents": len(texts),

@@ -51,7 +51,7 @@ class CodeTable:
         """
         xp = self.backend.xp
         blocks = self.codes.shape[1]
-        by_block = words.reshape(words.shape[0], blocks, -1)
+        by_block = words.reshape(words.shape[0], blocks, self.block // 64)
         possible = xp.flatnonzero((by_block != 0).any(axis=2).all(axis=1))
         found_rows, found_items = [], []
         for part in self._parts(by_block, possible):
@@ -85,8 +85,9 @@ class CodeTable:
     def _bits(self, block_words: Array) -> Array:
         """The bits of one block: uint8 (n, c/q)."""
         xp = self.backend.xp
-        flat = xp.ascontiguousarray(block_words).view(np.uint8)
-        bits: Array = xp.unpackbits(flat, axis=1, bitorder="little")
+        # flat and reshaped: cupy.unpackbits knows no axis
+        flat = xp.ascontiguousarray(block_words).reshape(-1).view(np.uint8)
+        bits: Array = xp.unpackbits(flat, bitorder="little").reshape(block_words.shape[0], self.block)
         return bits
 
     def _decode_part(self, words: Array, rows: Array) -> tuple[Array, Array]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.capacity import (
     PROVENANCE_PASS_RATE,
     Configuration,
     Geometry,
+    even_pass_rate,
     measured_pass_rate,
     pass_rate_limit,
     rows_for,
@@ -194,15 +196,27 @@ class Segment:
         Raises
         ------
         CorruptStore
-            The segment does not hold what it should forget; the segment must be rebuilt.
+            The segment does not hold what it should forget. Nothing is changed; the segment must be rebuilt.
         """
         xp = self.codebook.backend.xp
-        for matrix, part in zip(self.matrices, contribution.tallies, strict=True):
-            matrix.subtract(part)
         gone = xp.sort(contribution.symbols)
-        left = xp.ones(self.symbols.size, dtype=bool)
         # one entry each, also where two ids share a symbol
-        left[xp.searchsorted(self.symbols, gone) + xp.arange(gone.size) - xp.searchsorted(gone, gone)] = False
+        entries = xp.searchsorted(self.symbols, gone) + xp.arange(gone.size) - xp.searchsorted(gone, gone)
+        # without this a document shorter than a window, which the provenance layer does not know, could go twice
+        if gone.size and (int(entries.max()) >= self.symbols.size or bool((self.symbols[entries] != gone).any())):
+            raise CorruptStore("a segment does not hold the documents it should forget: run check, and rebuild it")
+        done: list[tuple[WillshawMatrix, Tally]] = []
+        try:
+            for matrix, part in zip(self.matrices, contribution.tallies, strict=True):
+                matrix.subtract(part)
+                done.append((matrix, part))
+        except CorruptStore:
+            # adding back gives the very bytes again; checking every matrix beforehand would read each cell twice
+            for matrix, part in done:
+                matrix.add(part)
+            raise
+        left = xp.ones(self.symbols.size, dtype=bool)
+        left[entries] = False
         self.symbols = self.symbols[left]
         self.tokens -= contribution.tokens
         self._documents = None
@@ -253,7 +267,7 @@ class Segment:
             fill = min(float(filled.mean()) / c.columns, 0.999)
             pairs = stored_pairs(fill, matrix.rows, c.columns, ones, c.ones)
             # Rows fill unevenly: what the measured rate has over the even one, the new geometry must win back.
-            even = fill ** (ones * c.ones)
+            even = even_pass_rate(fill, matrix.rows, ones, c.ones)
             uneven = measured_pass_rate(filled, ones, c.columns, c.ones) / even if even > 0 else 1.0
             rows.append(rows_for(pairs * headroom, limit / max(1.0, uneven), c.columns, ones, c.ones))
         return Geometry(tuple(rows[:-1]), rows[-1], self.geometry.ordinal)

@@ -109,12 +109,14 @@ class WillshawMatrix:
         self._store(tally.cells, old, new)
 
     def ones_with(self, tallies: Sequence[Tally]) -> Array:
-        """``ones`` as it would be with tallies added: int64 (R,)."""
+        """``ones`` as it would be with tallies added: integer (R,), not to be written to."""
         xp = self.backend.xp
         fresh = [tally.cells[self.cells[tally.cells] == 0] for tally in tallies]
         if not fresh:
             return self.ones
-        distinct = xp.unique(xp.concatenate(fresh)) if len(fresh) > 1 else fresh[0]
+        distinct = tally(self.backend, xp.concatenate(fresh)).cells if len(fresh) > 1 else fresh[0]
+        if not distinct.size:  # cupy.bincount refuses an empty array
+            return self.ones
         return self.ones + xp.bincount(distinct // self.columns, minlength=self.rows)
 
     def _store(self, cells: Array, old: Array, new: Array) -> None:

@@ -1,0 +1,81 @@
+"""Opening the store that the settings name. The library is imported here, when a command runs, and not before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memodb.cli.options import Settings
+from memodb.errors import CollectionNotFound, StoreNotFound
+
+if TYPE_CHECKING:
+    import memodb
+
+__all__ = ["collections", "create", "location", "reading", "writing"]
+
+
+def location(settings: Settings) -> str:
+    """The path of the store; a usage error where none is given."""
+    if settings.path is None:
+        raise click.UsageError("no store is named: give --path PATH, or set the environment variable MEMODB_PATH")
+    if settings.path == ":memory:":
+        raise click.UsageError("a store in memory would end with the command: name a directory with --path")
+    return settings.path
+
+
+def reading(settings: Settings) -> memodb.Store:
+    """The store for reading: takes no lock, so it opens while another process writes."""
+    path = location(settings)  # before the import: a mistake is told at once
+    import memodb
+
+    return memodb.connect(path, collection=settings.collection, create=False, read_only=True)
+
+
+def collections(settings: Settings) -> list[memodb.CollectionInfo]:
+    """Every collection of the store. A handle sees one that exists, so the name of one is looked up first."""
+    path = location(settings)
+    from memodb.catalog import registry
+    from memodb.opening import open_engine
+
+    engine = open_engine(path, create=False, read_only=True, tokenizer=None, settings={}, device="cpu")
+    try:
+        with engine.catalog.read() as session:
+            names = [found.collection.name for found in registry.list_collections(session)]
+    finally:
+        engine.close()
+    if not names:
+        return []
+    with reading(dataclasses.replace(settings, collection=names[0])) as db:
+        return db.collections()
+
+
+def writing(settings: Settings, *, create_collection: bool = False) -> memodb.Store:
+    """The existing store for writing. A path mistyped must not become a new store: only `create` makes one."""
+    path = location(settings)
+    import memodb
+
+    try:
+        return memodb.connect(path, collection=settings.collection, create=False)
+    except CollectionNotFound:
+        if not create_collection:
+            raise
+    return memodb.connect(path, collection=settings.collection)
+
+
+def create(settings: Settings, **configuration: Any) -> tuple[memodb.Store, bool]:
+    """The store, made where it is missing as its collection is; and whether one of the two was.
+
+    Raises
+    ------
+    StoreMismatch
+        It exists with other settings.
+    """
+    path = location(settings)
+    import memodb
+
+    try:
+        return memodb.connect(path, collection=settings.collection, create=False, **configuration), False
+    except (StoreNotFound, CollectionNotFound):
+        return memodb.connect(path, collection=settings.collection, **configuration), True

@@ -1,0 +1,162 @@
+"""Help: complete, true (its examples run), light, and the same in docs/cli.md."""
+
+import importlib.util
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import memodb
+from memodb.cli import main
+from memodb.cli.command import Command
+from memodb.cli.failures import EXIT_CODES
+from memodb.cli.program import TOPICS
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {name: command for name, command in main.commands.items() if isinstance(command, Command)}
+EXAMPLES = [line for command in COMMANDS.values() for line in command.examples]
+
+
+def test_every_command_is_a_command_with_a_topic() -> None:
+    assert COMMANDS.keys() == main.commands.keys()
+    assert [c for commands in TOPICS.values() for c in commands] == list(main.commands.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_explains_and_shows(name: str, call: Callable[..., Result]) -> None:
+    said = call(name, "--help").stdout
+    command = COMMANDS[name]
+    assert "--json" in said
+    assert command.examples
+    assert command.short_help
+    assert len((command.help or "").split()) >= 9
+    assert "\n\n" not in (command.help or "").strip(), "one paragraph"
+    assert said.endswith("Examples:\n" + "".join(f"  {line}\n" for line in command.examples))
+    assert all(f"memodb {name}" in line or name in line.split() for line in command.examples)
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    assert [p.name for p in options if not p.help] == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"completion", "init"}))
+def test_json_may_stand_before_and_behind(name: str, store: Path, call: Callable[..., Result]) -> None:
+    # no arguments: most commands succeed, the others complain, all in JSON
+    arguments = {
+        "append": ["x", "--id", "x"], "import": ["nowhere"], "delete": ["sky", "--dry-run"], "get": ["sky"],
+        "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"],
+    }.get(name, [])  # fmt: skip
+    for line in (["--json", name, *arguments], [name, *arguments, "--json"]):
+        result = CliRunner().invoke(main, line)
+        assert (result.stdout or result.stderr)[0] in '{["', line
+        assert "memodb:" not in result.stderr
+
+
+@pytest.fixture
+def examples(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with all that the examples mention; `store` is what MEMODB_PATH names."""
+    (store.parent / "notes").mkdir()
+    (store.parent / "notes" / "harbour.txt").write_text(memodb.connect(store, read_only=True).text("sky") + "\n")
+    (store.parent / "prompt.txt").write_text("The sky over the\n")
+    (store.parent / "corpus.jsonl").write_text('{"text": "A line.", "id": "line"}\n')
+    with memodb.connect(store) as db:
+        (store.parent / "tokenizer.json").write_bytes(db.tokenizer.json)
+        db.collection("letters")
+    with memodb.connect(store.parent / "copy.memodb"):
+        pass
+    monkeypatch.chdir(store.parent)
+    return store.parent
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_an_example_runs(line: str, examples: Path) -> None:
+    before, _, target = line.partition(" > ")
+    data = b""
+    for words in map(shlex.split, before.split(" | ")):
+        if words[0] == "memodb":
+            result = CliRunner().invoke(main, words[1:], input=data)
+            assert result.exit_code == 0, result.stderr
+            data = result.stdout_bytes
+        else:
+            data = subprocess.run(words, input=data, capture_output=True, check=True).stdout
+    if target:
+        (examples / target).write_bytes(data)
+    assert data or "--output" in line
+
+
+def test_the_examples_say_something(examples: Path, call: Callable[..., Result]) -> None:
+    # a typo in a filter of an example would still exit with 0
+    for line in EXAMPLES:
+        if line.startswith(("memodb list --source", "memodb complete", "memodb trace", "memodb next")):
+            assert len(call(*shlex.split(line)[1:]).stdout) > 3, line
+
+
+def test_the_group_tells_the_exit_codes(call: Callable[..., Result]) -> None:
+    said = call("--help").stdout
+    for code, meaning in EXIT_CODES:
+        assert f"  {code} " in said
+        assert meaning.split()[0] in said
+    assert call(code=2).stderr == said
+
+
+def test_help_is_light() -> None:
+    source = (
+        "import sys\nfrom memodb.cli import main\n"
+        "try:\n    main(sys.argv[1:], prog_name='memodb')\n"
+        "finally:\n    heavy = {'numpy', 'scipy', 'sqlalchemy', 'tokenizers', 'alembic', 'memodb.store'}\n"
+        "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    for arguments in (["--help"], ["import", "--help"], ["completion", "zsh"], ["list"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", source, *arguments], capture_output=True, text=True, check=False)
+        assert done.stderr.splitlines()[-1] == "[]", arguments
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_cli_reference", ROOT / "tools" / "build_cli_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_up_to_date(generator: ModuleType) -> None:
+    assert generator.PAGE.read_text(encoding="utf-8") == generator.page()
+
+
+def test_the_generator_sees_a_difference(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generator, "PAGE", tmp_path / "cli.md")
+    assert generator.run(["--check"]) == 1
+    assert "build_cli_reference.py" in capsys.readouterr().err
+    assert generator.run([]) == 0
+    assert generator.run(["--check"]) == 0
+    (tmp_path / "cli.md").write_text("old")
+    assert generator.run(["--check"]) == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, call: Callable[..., Result], told: Callable[..., object]) -> None:
+    script = call("completion", shell).stdout
+    assert f"_MEMODB_COMPLETE={shell}_complete" in script
+    assert told("completion", shell) == {"shell": shell, "script": script.removesuffix("\n")}
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_completion_completes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from memodb.cli import main; main(prog_name='memodb')"],
+        env={"_MEMODB_COMPLETE": "bash_complete", "COMP_WORDS": "memodb li", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["plain,list"]

@@ -1,0 +1,28 @@
+"""The bytes of a memory are a format: what a store holds today must be what it holds tomorrow, on any machine."""
+
+from typing import Any
+
+import pytest
+
+from memodb.memory import Configuration
+
+DOCUMENTS = (
+    (1, (5, 3, 99, 3, 5, 3, 99, 3, 5, 0, 1, 2)),
+    (2**64 - 1, (5, 3, 99)),
+    (2**40, ()),
+    *((1000 + number, (7, 7, 7)) for number in range(300)),
+)
+
+GOLDEN = {
+    (4, 2, 512, 4): "ce3bb9d2bc14e9ab64c5bacf87e1cb35246da84478e54803193e5c124287375a",
+    (2, 3, 256, 2): "1efdf6a388346925a0a900bd091930cdef01b23907dbc9e4374234d575efb70a",
+}
+
+
+@pytest.mark.parametrize("shape", GOLDEN, ids=str)
+def test_the_digest_of_a_fixed_segment(oracle: Any, shape: tuple[int, int, int, int]) -> None:
+    """Where this fails, stores written before no longer match what is memorised now: a migration, not a new value."""
+    heads, layers, columns, ones = shape
+    configuration = Configuration(vocabulary=100, heads=heads, layers=layers, columns=columns, ones=ones)
+    world = oracle.World(configuration, DOCUMENTS, (16,) * (layers + 2))
+    assert world.segment().digest() == GOLDEN[shape]

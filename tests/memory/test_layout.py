@@ -1,0 +1,124 @@
+"""Which documents share a segment, and segments that grow until they hold their promise."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memodb.collection import layout
+from memodb.memory import Backend, Configuration, Memory, first_geometry
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 60))), st.integers(1, 100), st.integers(1, 9))
+def test_batches_lose_and_split_nothing(shape: list[tuple[int, int]], tokens: int, documents: int) -> None:
+    given_documents = [(symbol, np.arange(length) + symbol % 97) for symbol, length in shape]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "BATCH_TOKENS", tokens)
+        patch.setattr(layout, "_BATCH_DOCUMENTS", documents)
+        batches = list(layout.batches(iter(given_documents)))
+    back = []
+    for batch in batches:
+        assert 1 <= batch.lengths.size <= documents
+        assert batch.tokens.size <= tokens or batch.lengths.size == 1
+        ends = np.cumsum(batch.lengths)
+        assert ends[-1] == batch.tokens.size
+        for symbol, length, end in zip(batch.symbols.tolist(), batch.lengths.tolist(), ends.tolist(), strict=True):
+            back.append((symbol, batch.tokens[end - length : end].tolist()))
+    assert back == [(symbol, ids.tolist()) for symbol, ids in given_documents]
+
+
+def test_every_segment_takes_twice_the_tokens_of_the_one_before() -> None:
+    configuration = Configuration(vocabulary=9, segment_tokens=5000)
+    assert [layout.capacity(configuration, ordinal) for ordinal in range(4)] == [5000, 10_000, 20_000, 40_000]
+
+
+def documents_of(kind: str) -> list[tuple[int, tuple[int, ...]]]:
+    rng = np.random.default_rng(0)
+    if kind == "none":
+        return []
+    if kind == "one empty":
+        return [(1, ())]
+    if kind == "one token":
+        return [(1, (5,))]
+    if kind == "random":
+        return [(i, tuple(rng.integers(0, 800, rng.integers(0, 400)).tolist())) for i in range(60)]
+    if kind == "one phrase that anything follows":
+        return [(i, (1, 2, 3, 4, i % 800)) for i in range(3000)]
+    return [(i, tuple(range(40))) for i in range(500)]
+
+
+KINDS = ["none", "one empty", "one token", "random", "one phrase that anything follows", "boilerplate"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ordinal", [0, 2])
+def test_a_canonical_segment_keeps_the_promise_in_any_order(oracle: Any, kind: str, ordinal: int) -> None:
+    documents = documents_of(kind)
+    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    tokens = sum(len(ids) for _, ids in documents)
+
+    def segment(order: list[Any]) -> Any:
+        return layout.canonical_segment(
+            memory, ordinal, tokens, lambda: ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in order)
+        )
+
+    found = segment(documents)
+    assert found.holds()
+    assert found.tokens == tokens
+    assert found.geometry.ordinal == ordinal
+    shuffled = [documents[i] for i in np.random.default_rng(1).permutation(len(documents))]
+    for other in (segment(shuffled), segment(documents[::-1])):
+        oracle.assert_same(found, other)
+    # it holds what a plain segment of this shape holds
+    plain = memory.new_segment(found.geometry)
+    plain.add(plain.contribution(oracle.batch_of(documents)))
+    oracle.assert_same(found, plain)
+
+
+def test_a_canonical_segment_is_tight(oracle: Any) -> None:
+    documents = documents_of("random")
+    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    segment = layout.canonical_segment(
+        memory, 0, 12_000, lambda: ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in documents)
+    )
+    for rate, limit in zip(segment.pass_rates(), segment.limits(), strict=True):
+        assert 0.4 * limit < rate <= limit
+
+
+@pytest.mark.parametrize("headroom", [1.0, 2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grown_segment_keeps_the_promise(oracle: Any, kind: str, headroom: float) -> None:
+    documents = documents_of(kind)
+    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    streamed = 0
+
+    def stream() -> Any:
+        nonlocal streamed
+        streamed += 1
+        return ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in documents)
+
+    segment = layout.grown_segment(memory, first_geometry(memory.configuration, 0, 200), stream, headroom)
+    assert segment.holds()
+    assert streamed < 12
+    assert sorted(symbol for symbol, _ in documents) == segment.symbols.tolist()
+    plain = memory.new_segment(segment.geometry)
+    plain.add(plain.contribution(oracle.batch_of(documents)))
+    oracle.assert_same(segment, plain)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=30)
+def test_any_documents_find_a_segment_that_holds(oracle: Any, data: Any) -> None:
+    world = data.draw(oracle.worlds())
+    memory = Memory(Backend(), world.configuration, world.seed)
+
+    def stream() -> Any:
+        return ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in world.documents)
+
+    tokens = sum(len(ids) for _, ids in world.documents)
+    segment = layout.canonical_segment(memory, 0, tokens, stream)
+    assert segment.holds()
+    assert segment.nbytes < 64 << 20
+    assert layout.grown_segment(memory, first_geometry(world.configuration, 0, 1), stream, 2.0).holds()
