@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from memodb.catalog import Catalog, registry
+from memodb.catalog import Catalog, CollectionRow, registry
+from memodb.catalog.columns import identifier
 from memodb.catalog.connection import MEMORY
 from memodb.collection import Collection
 from memodb.errors import (
@@ -22,7 +24,7 @@ from memodb.memory import Backend, Configuration, backend_for
 from memodb.storage import StoreDirectory, WriterLock
 from memodb.text import Tokenizer
 
-__all__ = ["Engine", "open_engine"]
+__all__ = ["Engine", "open_engine", "require_collection"]
 
 _SETTING = "store"
 """The catalog's record of what a store is bound to. It is written last: a store without it was never finished."""
@@ -50,7 +52,7 @@ class Engine:
         self.read_only = read_only
         self._lock = lock
         self._collections: dict[str, Collection] = {}
-        self._guard = threading.RLock()
+        self._guard = threading.Lock()
         self._writing = threading.RLock()
 
     def collection(self, name: str, *, create: bool, seed: bytes | None) -> Collection:
@@ -63,25 +65,33 @@ class Engine:
         StoreMismatch
             It has another seed than the one given.
         """
-        if seed is not None and (not isinstance(seed, bytes) or len(seed) != registry.KEY_BYTES):
-            raise InvalidConfiguration(f"seed must be {registry.KEY_BYTES} bytes, for example secrets.token_bytes(32)")
-        with self._guard:
-            found = self._collections.get(name)
-            if found is None:
-                found = self._collections[name] = self._load(name, create=create, seed=seed)
-            if seed is not None and found.key != seed:
-                raise StoreMismatch(f"collection {name!r} was created with another seed: leave seed out")
-            return found
+        require_collection(name, seed)
+        found = self._collections.get(name)
+        if found is None:
+            # Not under the guard: creating waits for the writers' turn, and a writer may be waiting for the guard.
+            row = self._row(name, create=create, seed=seed)
+            with self._guard:
+                found = self._collections.get(name)
+                if found is None:
+                    found = self._collections[name] = self._live(row)
+        if seed is not None and found.key != seed:
+            raise StoreMismatch(f"collection {name!r} was created with another seed: leave seed out")
+        return found
 
-    def _load(self, name: str, *, create: bool, seed: bytes | None) -> Collection:
+    def _row(self, name: str, *, create: bool, seed: bytes | None) -> CollectionRow:
         try:
             with self.catalog.read() as session:
-                row = registry.find_collection(session, name)
+                return registry.find_collection(session, name)
         except CollectionNotFound:
             if not create or self.read_only:
                 raise
-            with self._writing, self.catalog.write() as session:
-                row = registry.add_collection(session, name, key=seed)
+        with self._writing, self.catalog.write() as session:
+            try:
+                return registry.find_collection(session, name)  # another thread was faster
+            except CollectionNotFound:
+                return registry.add_collection(session, name, key=seed)
+
+    def _live(self, row: CollectionRow) -> Collection:
         return Collection(
             self.catalog,
             row,
@@ -104,6 +114,13 @@ class Engine:
     def disk_bytes(self) -> int:
         """Bytes of the store's files; 0 for one in memory."""
         return 0 if self.path == MEMORY else StoreDirectory(Path(self.path)).nbytes()
+
+
+def require_collection(name: str, seed: bytes | None) -> None:
+    """Refuse a name or a seed that no collection could have, before anything is made for it."""
+    identifier(name, "collection name")
+    if seed is not None and (not isinstance(seed, bytes) or len(seed) != registry.KEY_BYTES):
+        raise InvalidConfiguration(f"seed must be {registry.KEY_BYTES} bytes, for example secrets.token_bytes(32)")
 
 
 def open_engine(
@@ -193,12 +210,13 @@ def _bound_tokenizer(directory: StoreDirectory, digest: str, given: Tokenizer | 
     shipped = Tokenizer.shipped()
     if shipped.digest == digest:
         return shipped
-    tokenizer = Tokenizer.from_bytes(directory.read_tokenizer())
-    if tokenizer.digest != digest:
+    data = directory.read_tokenizer()
+    # before it is parsed: damage that still decompresses is damage, not a tokenizer of the caller's that is no good
+    if hashlib.sha256(data).hexdigest() != digest:
         raise CorruptStore(
             f"{directory.tokenizer} is not the tokenizer that the store was created with ({digest[:12]}): put that back"
         )
-    return tokenizer
+    return Tokenizer.from_bytes(data)
 
 
 def _require_same(configuration: Configuration, settings: dict[str, Any], name: str) -> None:

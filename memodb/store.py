@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,6 +90,7 @@ def connect(
     Conflict
         The path is something else than a store.
     """
+    opening.require_collection(collection, seed)
     settings = {
         "false_recall": false_recall,
         "heads": heads,
@@ -254,14 +255,12 @@ class Store:
         """
         return append_many(self._collection, records, progress)
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> AbstractContextManager[Transaction]:
         """Appends and deletions in the block appear together when it ends, or not at all if it raises.
 
         Reads, in the block too, see the last committed state. Transactions do not nest; other threads' writes wait.
         """
-        with self._collection.transaction() as transaction:
-            yield transaction
+        return self._collection.transaction()
 
     def delete(
         self, *ids: str, reason: str | None = None, dry_run: bool = False, verify: bool = True, **filters: Any
@@ -308,10 +307,8 @@ class Store:
             return documents.count(session, self._collection.id)
 
     def __contains__(self, id: object) -> bool:  # noqa: A002
-        if not isinstance(id, str):
-            return False
         with self._engine.catalog.read() as session:
-            return documents.find(session, self._collection.id, id) is not None
+            return isinstance(id, str) and documents.find(session, self._collection.id, id) is not None
 
     def get(self, id: str) -> Document:  # noqa: A002
         """A document's provenance; DocumentNotFound where there is none."""
@@ -361,8 +358,8 @@ class Store:
         """
         chosen = Filters.build(**filters)
         with self._engine.catalog.read() as session:
-            rows = documents.select(session, self._collection.id, chosen, limit=limit, order=order)
-            return [Document.of(self.name, row) for row in rows]
+            found = documents.select(session, self._collection.id, chosen, limit=limit, order=order)
+            return [Document.of(self.name, row) for row in found]
 
     def export(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """Documents with their texts as JSON-ready mappings, by id: what :meth:`append_many` takes.

@@ -75,7 +75,8 @@ def main() -> int:
         known = [show_completion(db, prompt) for prompt in PROMPTS[1:]][-1]
 
         headline("Score: a stored sentence and the same words in another order")
-        quoted = PAGE[PAGE.index(" ".join(OPENING.split()[:2])) :][:90]
+        begin = PAGE.index(" ".join(OPENING.split()[:2]))
+        quoted = PAGE[begin : PAGE.index(".", begin)]
         for text in (quoted, " ".join(reversed(quoted.split()))):
             score = db.score(text)
             say(f"   {score.known:4.0%} of tokens known, log probability {score.log_probability:8.1f}: {text!r}")

@@ -55,7 +55,7 @@ def library() -> dict[str, str]:
 
 
 def positions(documents: list[np.ndarray], vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every position of every document: 16 tokens of context, the next token (``vocabulary`` at the end), the document."""
+    """Every position of every document: 16 tokens of context, the next token (or the end mark), the document."""
     contexts, following, owner = [], [], []
     for number, tokens in enumerate(documents):
         framed = np.concatenate([np.full(16, vocabulary + 1), tokens, [vocabulary]]).astype(np.int32)

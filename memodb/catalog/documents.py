@@ -7,6 +7,8 @@ caller that forgot to would leave readers of other processes answering from what
 Ids that are searched for are checked like those that are stored: one that no document could have is an `InvalidInput`.
 """
 
+import json
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +25,12 @@ from memodb.catalog.columns import aware, canonical_json, identifier
 from memodb.catalog.execution import changed, chunks
 from memodb.catalog.filters import Filters, among, conditions, known_state
 from memodb.catalog.models import Document, DocumentState
-from memodb.catalog.registry import bump_collection, bump_segments
+from memodb.catalog.registry import bump_collection, bump_segments, forget_tiles
 from memodb.errors import Conflict, CorruptStore, DocumentExists, InvalidInput
 
 __all__ = [
     "DIGEST_BYTES",
+    "PLACE_BITS",
     "DocumentRow",
     "NewDocument",
     "Order",
@@ -35,8 +38,10 @@ __all__ = [
     "delete_many",
     "existing",
     "find",
+    "ids_at",
     "insert_many",
     "move",
+    "places_in",
     "require_valid",
     "select",
     "select_ids",
@@ -48,6 +53,7 @@ __all__ = [
 ]
 
 DIGEST_BYTES = 32
+PLACE_BITS = 62
 Order: TypeAlias = Literal["newest", "oldest", "id"]
 Tokens: TypeAlias = npt.NDArray[np.int32]
 
@@ -75,6 +81,8 @@ class NewDocument:
     metadata : JSON object
     text : str
         Only where the tokenizer does not reproduce the text from the tokens.
+    place : int
+        Row key, of `PLACE_BITS` bits, by which `ids_at` finds the document; random, or a keyed hash of the id.
     """
 
     id: str
@@ -89,6 +97,7 @@ class NewDocument:
     expires_at: datetime | None = None
     text: str | None = None
     state: DocumentState = DocumentState.LIVE
+    place: int = field(default_factory=lambda: secrets.randbits(PLACE_BITS))
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,7 @@ def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
     if not isinstance(row.digest, bytes) or len(row.digest) != DIGEST_BYTES:
         raise InvalidInput(f"the digest of document {row.id!r} must be {DIGEST_BYTES} bytes")
     return {
+        "place": row.place,
         "collection_id": collection_id,
         "id": row.id,
         "segment_id": row.segment_id,
@@ -261,8 +271,38 @@ def _by_id(session: Session, collection_id: str, ids: Iterable[str], column: Any
             yield row[0], row[1]
 
 
-def stream_segment(session: Session, collection_id: str, segment_id: str) -> Iterator[tuple[str, Tokens]]:
+def ids_at(session: Session, collection_id: str, places: Iterable[int]) -> dict[int, str]:
+    """Ids of the live documents whose row keys are these; keys that name nothing are passed over."""
+    found: dict[int, str] = {}
+    for chunk in chunks(places, _CHUNK):
+        live = (Document.collection_id == collection_id, Document.state == DocumentState.LIVE.value)
+        rows = session.execute(sa.select(Document.place, Document.id).where(_at(chunk), *live))
+        found.update((row[0], row[1]) for row in rows)
+    return found
+
+
+def _at(places: Iterable[int]) -> sa.ColumnElement[bool]:
+    """SQL: the row key is one of these; one parameter whatever their number."""
+    listed = sa.func.json_each(sa.literal(json.dumps(list(places)), sa.Text)).table_valued("value")
+    return Document.place.in_(sa.select(listed.c.value))
+
+
+def places_in(session: Session, collection_id: str, segment_id: str) -> npt.NDArray[np.int64]:
+    """Row keys of the documents of a segment, in whatever state, ascending: int64 (n,)."""
+    chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id)
+    found = session.scalars(sa.select(Document.place).where(*chosen))
+    return np.sort(np.fromiter(found, dtype=np.int64))
+
+
+def stream_segment(
+    session: Session, collection_id: str, segment_id: str, *, places: Iterable[int] | None = None
+) -> Iterator[tuple[str, Tokens]]:
     """Id and tokens of each document of the segment, in whatever state, by id; a few at a time in memory.
+
+    Parameters
+    ----------
+    places : int, optional
+        Only the documents with these row keys.
 
     Raises
     ------
@@ -274,6 +314,8 @@ def stream_segment(session: Session, collection_id: str, segment_id: str) -> Ite
         .where(Document.collection_id == collection_id, Document.segment_id == segment_id)
         .order_by(Document.id)
     )
+    if places is not None:
+        statement = statement.where(_at(places))
     for row in session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME}):
         yield row[0], row[1]
 
@@ -351,7 +393,10 @@ def token_total(session: Session, collection_id: str, filters: Filters | None = 
 
 
 def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
-    """Delete documents of whatever state; the number that were there. Ids that name nothing are passed over."""
+    """Delete documents of whatever state; the number that were there. Ids that name nothing are passed over.
+
+    The tiles of their segments are no longer named: they hold what is deleted.
+    """
     removed = 0
     touched: set[str] = set()
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
@@ -360,6 +405,7 @@ def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int
         removed += changed(session, sa.delete(Document).where(*chosen))
     if removed:
         bump_segments(session, collection_id, touched)
+        forget_tiles(session, collection_id, touched)
     return removed
 
 
@@ -382,6 +428,7 @@ def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: s
             raise Conflict(f"the segment {segment_id!r} is not one of this collection") from exc
     if moved:
         bump_segments(session, collection_id, touched)
+        forget_tiles(session, collection_id, touched - {segment_id})
     return moved
 
 

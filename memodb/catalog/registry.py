@@ -27,12 +27,14 @@ __all__ = [
     "bump_collection",
     "bump_segments",
     "find_collection",
+    "forget_tiles",
     "get_setting",
     "list_collections",
     "list_segments",
     "put_setting",
     "remove_segment",
     "reshape_segment",
+    "set_tile",
 ]
 
 KEY_BYTES = 32
@@ -60,12 +62,17 @@ class CollectionSummary:
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """A segment: `geometry` is a fresh JSON value, `version` differs after every change to its membership."""
+    """A segment: `geometry` is a fresh JSON value, `version` differs after every change to its membership.
+
+    `tile` names a file that holds the memory of some of its documents, and of no other: documents may have come since
+    it was written, none has gone.
+    """
 
     id: str
     collection_id: str
     geometry: Any
     version: int
+    tile: str | None = None
 
 
 def get_setting(session: Session, name: str, default: Any = None) -> Any:
@@ -179,7 +186,7 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
 def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
     """The collection's segments by id: there is no order of creation to tell."""
     rows = session.execute(
-        select(Segment.id, Segment.collection_id, Segment.geometry, Segment.version)
+        select(Segment.id, Segment.collection_id, Segment.geometry, Segment.version, Segment.tile)
         .where(Segment.collection_id == collection_id)
         .order_by(Segment.id)
     )
@@ -187,7 +194,7 @@ def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
 
 
 def reshape_segment(session: Session, collection_id: str, segment_id: str, geometry: Any) -> None:
-    """Give a segment another geometry: its memory was made anew.
+    """Give a segment another geometry: its memory was made anew, and a tile of the old one is no longer named.
 
     Raises
     ------
@@ -200,8 +207,27 @@ def reshape_segment(session: Session, collection_id: str, segment_id: str, geome
     session.execute(
         update(Segment)
         .where(Segment.collection_id == collection_id, Segment.id == segment_id)
-        .values(geometry=geometry)
+        .values(geometry=geometry, tile=None)
     )
+
+
+def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | None) -> None:
+    """Name the tile of a segment, or none. Readers need not follow: the memory is the same.
+
+    Raises
+    ------
+    NotFound
+        It is not a segment of this collection.
+    """
+    statement = update(Segment).where(Segment.collection_id == collection_id, Segment.id == segment_id)
+    if not changed(session, statement.values(tile=tile)):
+        raise NotFound(f"the collection has no segment {segment_id!r}")
+
+
+def forget_tiles(session: Session, collection_id: str, segment_ids: Iterable[str]) -> None:
+    """No longer name the tiles of these segments: documents left them, whose contributions the tiles hold."""
+    for segment_id in segment_ids:
+        set_tile(session, collection_id, segment_id, None)
 
 
 def bump_segments(session: Session, collection_id: str, segment_ids: Iterable[str]) -> None:

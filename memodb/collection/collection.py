@@ -75,9 +75,12 @@ class Collection:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Memory]:
         """The memory, complete and as of the last commit, held still for the block."""
-        self._follow()
-        with self._shared.shared():
-            yield self._memory
+        while True:
+            self._follow()
+            with self._shared.shared():
+                if self._complete:  # else a publication failed while this thread waited for it
+                    yield self._memory
+                    return
 
     def _follow(self) -> None:
         """Memorise what is not yet, or no longer, as the catalog has it."""
@@ -112,23 +115,26 @@ class Collection:
         self._complete = True
 
     def symbol(self, document_id: str) -> int:
-        """A document's 64-bit identity in this collection's memory."""
+        """A document's identity in this collection's memory, and its row's key in the catalog."""
         return document_symbol(self.key, document_id)
 
     def symbolised(self, stream: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        """(id, tokens) as the memory takes them: (symbol, tokens)."""
-        return ((self.symbol(document_id), tokens) for document_id, tokens in stream)
+        """(id, tokens) as the memory takes them: (symbol, tokens).
 
-    def ids_by_symbol(self, symbols: Iterable[int]) -> dict[int, list[str]]:
-        """Ids of live documents by their symbols in the memory."""
-        wanted = set(symbols)
-        found: dict[int, list[str]] = {}
+        Raises
+        ------
+        CorruptStore
+            A token that the vocabulary does not have.
+        """
+        for document_id, tokens in stream:
+            if tokens.size and tokens.max() >= self.configuration.vocabulary:
+                raise self._damaged(document_id)
+            yield self.symbol(document_id), tokens
+
+    def ids_of(self, symbols: Iterable[int]) -> list[str]:
+        """Ids of the live documents with these symbols in the memory, ascending."""
         with self.catalog.read() as session:
-            for document_id in documents.select_ids(session, self.id):
-                symbol = self.symbol(document_id)
-                if symbol in wanted:
-                    found.setdefault(symbol, []).append(document_id)
-        return found
+            return sorted(documents.ids_at(session, self.id, symbols).values())
 
     def texts(self, ids: Iterable[str]) -> dict[str, str]:
         """Texts of live documents, exactly as given.
@@ -148,14 +154,15 @@ class Collection:
         for document_id, row in rows.items():
             text = kept.get(document_id)
             if text is None:
-                text = self.tokenizer.decode(tokens[document_id])
+                try:
+                    text = self.tokenizer.decode(tokens[document_id])
+                except InvalidInput as exc:  # a token that the vocabulary does not have
+                    raise self._damaged(document_id) from exc
             sealed = document_digest(
                 self.key, text, row.id, row.source, row.subject, row.writer, row.metadata, row.created_at
             )
             if sealed != row.digest:
-                raise CorruptStore(
-                    f"document {document_id!r} in {self.catalog.path} does not match its digest: run `memodb check`"
-                )
+                raise self._damaged(document_id)
             result[document_id] = text
         return result
 
@@ -165,6 +172,11 @@ class Collection:
         if document_id not in found:
             raise self.not_found(document_id)
         return found[document_id]
+
+    def _damaged(self, document_id: str) -> CorruptStore:
+        return CorruptStore(
+            f"document {document_id!r} in {self.catalog.path} does not match its digest: run `memodb check`"
+        )
 
     def not_found(self, document_id: str) -> DocumentNotFound:
         return DocumentNotFound(f"collection {self.name!r} has no document {document_id!r}")
@@ -223,6 +235,20 @@ class Collection:
         """The complete memory, for a planner that holds the write turn."""
         self._follow()
         return self._memory
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """A block that commits and publishes: should it be left between the two, the next read memorises anew.
+
+        An interruption may come after the COMMIT, so any exception makes the memory doubtful. Rejected: to look whether
+        the commit happened, which may fail for the same reason.
+        """
+        try:
+            yield
+        except BaseException:
+            self._loaded = {}
+            self._complete = False
+            raise
 
     def publish(self, change: Callable[[dict[str, Segment]], None]) -> None:
         """Let a committed change reach the matrices, between reads.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ def append_many(
     collection: Collection, records: Iterable[Any], progress: Callable[[AppendResult], None] | None
 ) -> AppendResult:
     """Append a stream of records: see :meth:`memodb.Store.append_many`."""
-    if isinstance(records, str):
-        raise InvalidInput("append_many takes several records; for one text call append(text)")
+    if isinstance(records, str | Mapping | Record):  # a mapping would be read as the texts of its keys
+        raise InvalidInput("append_many takes several records; for one call append(text, ...)")
     result = AppendResult()
     batch: list[Record] = []
     size = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ from memodb.catalog import Filters, documents, registry
 from memodb.catalog import check as check_catalog
 from memodb.collection.collection import Collection
 from memodb.collection.layout import canonical_segment, capacity, memorise
-from memodb.errors import CorruptStore
+from memodb.errors import CorruptStore, StoreLocked
 from memodb.memory import Geometry, Memory, Segment
 
 __all__ = ["CheckReport", "check", "compact", "rebuilt_digest"]
 
 _DOCUMENTS_AT_ONCE = 512
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -56,30 +58,57 @@ class CheckReport:
 
 
 def check(collection: Collection, *, fix: bool = False) -> CheckReport:
-    """Compare the catalog with itself, every text with its digest and every memory with its rebuild."""
-    findings = list(collection.catalog.integrity())
+    """Compare the catalog with itself, every text with its digest and every memory with its rebuild.
+
+    Raises
+    ------
+    StoreLocked
+        Through a read-only handle: the writer's process never paused long enough for a comparison.
+    """
+    # Writers of this process wait, else a commit between the two sides of a comparison would look like damage, and a
+    # repair could undo one.
+    with contextlib.nullcontext() if collection.read_only else collection.write_turn():
+        findings = list(collection.catalog.integrity())
+        with collection.catalog.read() as session:
+            findings += check_catalog(session, collection.id)
+            ids = documents.select_ids(session, collection.id, Filters(state=None))
+        for at in range(0, len(ids), _DOCUMENTS_AT_ONCE):
+            findings += _check_texts(collection, ids[at : at + _DOCUMENTS_AT_ONCE])
+        for _ in range(_ATTEMPTS):
+            version = _version(collection)
+            compared, differing, fixed = _check_memory(collection, fix=fix)
+            if _version(collection) == version:
+                return CheckReport(len(ids), compared, (*findings, *differing), tuple(fixed))
+    raise StoreLocked(f"{collection.catalog.path} changes too fast to be checked: do it in the process that writes")
+
+
+def _version(collection: Collection) -> int:
     with collection.catalog.read() as session:
-        findings += check_catalog(session, collection.id)
-        ids = documents.select_ids(session, collection.id, Filters(state=None))
-        rows = registry.list_segments(session, collection.id)
-    for at in range(0, len(ids), _DOCUMENTS_AT_ONCE):
-        findings += _check_texts(collection, ids[at : at + _DOCUMENTS_AT_ONCE])
-    fixed = []
-    with collection.reading() as memory:
-        held = {segment_id: segment.digest() for segment_id, segment in memory.segments.items()}
-    missing = {row.id for row in rows} ^ held.keys()
-    findings += [f"segment {segment_id} is in the catalog or in memory, not in both" for segment_id in sorted(missing)]
-    for row in rows:
-        if row.id in missing:
-            continue
-        segment = _rebuild(collection, row.id)
-        if segment is None or segment.digest() == held[row.id]:
-            continue
-        findings.append(f"the memory of segment {row.id} differs from the one its documents make")
-        if fix:
-            collection.publish(_replacing(row.id, segment))
-            fixed.append(f"segment {row.id} was memorised again from its documents")
-    return CheckReport(len(ids), len(rows), tuple(findings), tuple(fixed))
+        return registry.find_collection(session, collection.name).version
+
+
+def _check_memory(collection: Collection, *, fix: bool) -> tuple[int, list[str], list[str]]:
+    """Segments, findings about their memories, and what was mended."""
+    with collection.catalog.read() as session:
+        ids = [row.id for row in registry.list_segments(session, collection.id)]
+    findings: list[str] = []
+    fixed: list[str] = []
+    try:
+        with collection.reading() as memory:
+            held = {segment_id: segment.digest() for segment_id, segment in memory.segments.items()}
+        missing = set(ids) ^ held.keys()
+        findings += [f"segment {name} is in the catalog or in memory, not in both" for name in sorted(missing)]
+        for segment_id in ids:
+            segment = None if segment_id in missing else _rebuild(collection, segment_id)
+            if segment is None or segment.digest() == held[segment_id]:
+                continue
+            findings.append(f"the memory of segment {segment_id} differs from the one its documents make")
+            if fix:
+                collection.publish(_replacing(segment_id, segment))
+                fixed.append(f"segment {segment_id} was memorised again from its documents")
+    except CorruptStore as exc:
+        findings.append(f"memories cannot be made from the documents: {exc}")
+    return len(ids), findings, fixed
 
 
 def _replacing(segment_id: str, segment: Segment) -> Callable[[dict[str, Segment]], None]:
@@ -104,8 +133,9 @@ def _rebuild(collection: Collection, segment_id: str) -> Segment | None:
         if segment_id not in rows:
             return None
         geometry = Geometry.from_dict(rows[segment_id].geometry)
-        stored = documents.stream_segment(session, collection.id, segment_id)
-        return memorise(collection.new_memory(), geometry, collection.symbolised(stored))
+        stored = list(collection.symbolised(documents.stream_segment(session, collection.id, segment_id)))
+    # outside the session: memorising takes longer than a writer should wait for a reader
+    return memorise(collection.new_memory(), geometry, stored)
 
 
 def rebuilt_digest(collection: Collection, segment_id: str) -> str | None:
@@ -135,22 +165,28 @@ def compact(collection: Collection) -> bool:
         held = {segment.digest() for segment in memory.segments.values()}
         if held == {plan.segment.digest() for plan in planned}:
             return False
-        with collection.catalog.write() as session:
-            old = [row.id for row in registry.list_segments(session, collection.id)]
-            fresh: dict[str, Segment] = {}
-            for plan in planned:
-                row = registry.add_segment(session, collection.id, plan.segment.geometry.to_dict())
-                documents.move(session, collection.id, plan.ids, row.id)
-                fresh[row.id] = plan.segment
-            for segment_id in old:
-                registry.remove_segment(session, collection.id, segment_id)
+        fresh: dict[str, Segment] = {}
 
         def replace(segments: dict[str, Segment]) -> None:
             segments.clear()
             segments.update(fresh)
 
-        collection.publish(replace)
+        with collection.committing():
+            _write(collection, planned, fresh)
+            collection.publish(replace)
         return True
+
+
+def _write(collection: Collection, planned: list[_Planned], fresh: dict[str, Segment]) -> None:
+    """Commit the planned layout; ``fresh`` takes its segments by their new ids."""
+    with collection.catalog.write() as session:
+        old = [row.id for row in registry.list_segments(session, collection.id)]
+        for plan in planned:
+            row = registry.add_segment(session, collection.id, plan.segment.geometry.to_dict())
+            documents.move(session, collection.id, plan.ids, row.id)
+            fresh[row.id] = plan.segment
+        for segment_id in old:
+            registry.remove_segment(session, collection.id, segment_id)
 
 
 class _Planned:

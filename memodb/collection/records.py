@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from memodb.catalog import DocumentRow
+from memodb.catalog import DocumentRow, documents
 from memodb.errors import InvalidInput
 
 __all__ = ["Document", "Record", "StagedDocument", "document_digest", "document_symbol"]
@@ -135,9 +135,14 @@ def opaque_id() -> str:
 
 
 def document_symbol(key: bytes, document_id: str) -> int:
-    """The document's 64-bit identity in a memory: a keyed hash of its id (BLAKE2b with the collection's key)."""
+    """The document's identity in a memory and its row's key in the catalog: a keyed hash of its id (BLAKE2b).
+
+    62 bits, so that SQLite's signed integers hold it. Two ids of one store that share it, which among a million
+    documents happens in one of nine million stores, cannot both be stored: the second is refused.
+    """
     name = document_id.encode("utf-8")
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=key, person=b"memodb id").digest(), "little")
+    digest = hashlib.blake2b(name, digest_size=8, key=key, person=b"memodb id").digest()
+    return int.from_bytes(digest, "little") >> (64 - documents.PLACE_BITS)
 
 
 def document_digest(

@@ -7,13 +7,14 @@ undo.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memodb.catalog import Filters, NewDocument, documents, registry
+from memodb.catalog.columns import canonical_json
 from memodb.collection.layout import batches, capacity, grown_segment
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
 from memodb.errors import DocumentExists, DocumentNotFound
@@ -102,7 +103,7 @@ class Transaction:
         InvalidInput
             A text or a provenance field that cannot be stored.
         DocumentExists
-            An id is taken by another text or other provenance.
+            An id is taken by another text or other provenance. Nothing of the call is staged.
         """
         collection = self._collection
         for record in records:
@@ -118,15 +119,18 @@ class Transaction:
         ids = [opaque_id() if record.id is None else record.id for record in records]
         taken = self._taken([record.id for record in records if record.id is not None])
         results = []
+        # apart until the last record is accepted: a caller who tries again must not meet half of its first attempt
+        fresh: dict[str, StagedDocument] = {}
         for record, document_id, tokens in zip(records, ids, encoded, strict=True):
-            before = self._appends.get(document_id) or taken.get(document_id)
+            before = self._appends.get(document_id) or fresh.get(document_id) or taken.get(document_id)
             if before is not None:
                 results.append((self._same(before, record, document_id), False))
                 continue
             reproduced = collection.tokenizer.reproduces(record.text, tokens)
             staged = StagedDocument(document_id, record, tokens, None if reproduced else record.text)
-            self._appends[document_id] = staged
+            fresh[document_id] = staged
             results.append((self._document(staged), True))
+        self._appends.update(fresh)
         return results
 
     def _taken(self, ids: list[str]) -> dict[str, Document]:
@@ -150,7 +154,7 @@ class Transaction:
             for name in ("source", "subject", "writer", "metadata", "expires_at")
             if getattr(record, name) is not None
         }
-        differing = [name for name, value in given.items() if getattr(document, name) != value]
+        differing = [name for name, value in given.items() if _stated(getattr(document, name)) != _stated(value)]
         if text != record.text:
             differing.insert(0, "text")
         if differing:
@@ -159,6 +163,10 @@ class Transaction:
                 "delete it first, or append under another id"
             )
         return document
+
+    def deletes(self, document_id: str) -> bool:
+        """Whether the deletion of a stored document is staged."""
+        return document_id in self._deletes
 
     def delete(self, ids: Iterable[str]) -> list[str]:
         """Stage deletions of stored or staged documents; the ids, each once.
@@ -193,8 +201,9 @@ class Transaction:
             self.outcome = Outcome((), (), 0, ())
             return self.outcome
         changes = self._plan()
-        self._write(changes)
-        collection.publish(lambda segments: _publish(segments, changes))
+        with collection.committing():
+            self._write(changes)
+            collection.publish(lambda segments: _publish(segments, changes))
         removed = {i: tokens for change in changes.values() for i, tokens in change.outgoing.items()}
         self.outcome = Outcome(
             tuple(self._appends),
@@ -311,6 +320,7 @@ class Transaction:
             metadata=metadata,
             expires_at=record.expires_at,
             text=staged.kept_text,
+            place=self._collection.symbol(staged.id),
         )
 
     def _document(self, staged: StagedDocument) -> Document:
@@ -327,6 +337,11 @@ class Transaction:
             "live",
             len(staged.tokens),
         )
+
+
+def _stated(value: Any) -> Any:
+    """A provenance value as it is stored: for Python, but not for JSON, True, 1 and 1.0 are equal."""
+    return canonical_json(dict(value)) if isinstance(value, Mapping) else value
 
 
 def _publish(segments: dict[str, Segment], changes: dict[str, _Change]) -> None:

@@ -76,21 +76,22 @@ def delete(
     if dry_run:
         chosen = select(collection, ids, filters)
         return receipt(chosen, _tokens(collection, chosen), **pending)
-    with collection.joined() as (transaction, commits):
-        chosen = _stage(collection, transaction, ids, filters)
-        tokens = _tokens(collection, chosen)
-    if not commits:
-        # The open transaction commits later: this receipt says what was staged, and claims no more.
-        return receipt(chosen, tokens, **pending)
-    outcome = transaction.outcome or Outcome((), (), 0, ())
-    proofs = prove(collection, outcome, rebuild=verify)
-    return receipt(
-        list(outcome.deleted),
-        outcome.tokens_deleted,
-        committed=True,
-        rows_left=_rows(collection, outcome.deleted) if verify else None,
-        segments=proofs,
-    )
+    # One turn for both: another thread's commit between the deletion and its proof would look like a failed one.
+    with collection.write_turn():
+        with collection.joined() as (transaction, commits):
+            chosen = _stage(collection, transaction, ids, filters)
+            tokens = _tokens(collection, chosen)
+        if not commits:
+            # The open transaction commits later: this receipt says what was staged, and claims no more.
+            return receipt(chosen, tokens, **pending)
+        outcome = transaction.outcome or Outcome((), (), 0, ())
+        return receipt(
+            list(outcome.deleted),
+            outcome.tokens_deleted,
+            committed=True,
+            rows_left=_rows(collection, outcome.deleted) if verify else None,
+            segments=prove(collection, outcome, rebuild=verify),
+        )
 
 
 def _stage(
@@ -99,7 +100,10 @@ def _stage(
     """Ids are looked up in the transaction, which may have staged them; filters in what is committed."""
     if ids and not filters:
         return transaction.delete(ids)
-    return transaction.delete(select(collection, ids, filters))
+    matching = [found for found in select(collection, ids, filters) if not transaction.deletes(found)]
+    if not matching:
+        raise EmptySelection("all documents that match are deleted by this transaction already")
+    return transaction.delete(matching)
 
 
 def prove(collection: Collection, outcome: Outcome, *, rebuild: bool) -> tuple[SegmentProof, ...]:

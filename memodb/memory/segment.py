@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -318,9 +318,31 @@ class Segment:
     def digest(self) -> str:
         """SHA-256 of the geometry, the documents' symbols and every count, in hexadecimal."""
         state = hashlib.sha256(repr(self.geometry.to_dict()).encode())
-        state.update(np.ascontiguousarray(self.codebook.backend.to_host(self.symbols)).tobytes())
-        for matrix in self.matrices:
-            for array in matrix.state():
-                state.update(len(array).to_bytes(8, "little"))
-                state.update(np.ascontiguousarray(array).data)
+        for array in self.state().values():
+            state.update(len(array).to_bytes(8, "little"))
+            state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Symbols and counts as host arrays, in a fixed order."""
+        arrays = {"symbols": self.codebook.backend.to_host(self.symbols)}
+        for number, matrix in enumerate(self.matrices):
+            arrays.update((f"{name} {number}", array) for name, array in matrix.state().items())
+        return arrays
+
+    def restore(self, arrays: Mapping[str, np.ndarray], tokens: int) -> None:
+        """Take over what :meth:`state` of a segment of the same geometry gave.
+
+        Raises
+        ------
+        CorruptStore
+            The arrays are not those of such a segment; this one must not be used then.
+        """
+        try:
+            for number, matrix in enumerate(self.matrices):
+                matrix.restore(*(arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")))
+            self.symbols = self.codebook.backend.to_device(arrays["symbols"].copy())
+        except KeyError as exc:
+            raise CorruptStore(f"a segment was given no array {exc}") from exc
+        self.tokens = tokens
+        self._documents = None

@@ -196,7 +196,27 @@ class WillshawMatrix:
                 least[beyond] = self.counts_of(flat).min(axis=(0, 2))
         return least
 
-    def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The counts as host arrays (cells, large, large_counts): all that a digest or a snapshot needs."""
+    def state(self) -> dict[str, np.ndarray]:
+        """The counts as host arrays: all that a digest or a tile needs."""
         host = self.backend.to_host
-        return host(self.cells), host(self.large), host(self.large_counts)
+        return {name: host(getattr(self, name)) for name in ("cells", "large", "large_counts")}
+
+    def restore(self, cells: np.ndarray, large: np.ndarray, large_counts: np.ndarray) -> None:
+        """Take over counts that :meth:`state` gave; the presence view and the popcounts follow from them.
+
+        Raises
+        ------
+        CorruptStore
+            The arrays are not those of a matrix of this shape. Nothing is changed.
+        """
+        if cells.shape != (self.rows * self.columns,) or large.shape != large_counts.shape:
+            raise CorruptStore("a matrix was given counts of another shape")
+        if not np.array_equal(np.flatnonzero(cells == LARGE), large):
+            raise CorruptStore("a matrix was given a table that names other cells than those that count 255 or more")
+        xp, to_device = self.backend.xp, self.backend.to_device
+        self.cells = to_device(cells.copy())
+        self.large = to_device(large.copy())
+        self.large_counts = to_device(large_counts.copy())
+        set_bits = xp.packbits(self.cells != 0, bitorder="little")
+        self.presence = set_bits.view(np.uint64).reshape(self.rows, -1)
+        self.ones = (self.cells != 0).reshape(self.rows, -1).sum(axis=1).astype(np.int32)

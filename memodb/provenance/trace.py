@@ -17,10 +17,6 @@ from memodb.errors import InvalidInput
 
 __all__ = ["Source", "Span", "trace"]
 
-_OCCURRENCES = 256
-"""Places of one window in one document that are followed up. A text that repeats a window more often (a table of zeros)
-is still traced whole, perhaps in more pieces than there might be."""
-
 _DOCUMENTS_AT_ONCE = 256
 
 Tokens = npt.NDArray[np.int64]
@@ -77,7 +73,7 @@ def trace(collection: Collection, text: str, min_tokens: int = 8) -> list[Span]:
         symbols: set[int] = set()
         for _, found in memory.documents(query):
             symbols.update(np.unique(found).tolist())
-    candidates = sorted(i for same in collection.ids_by_symbol(symbols).values() for i in same) if symbols else []
+    candidates = collection.ids_of(symbols)
     spans: dict[tuple[int, int], dict[str, int]] = {}
     for at in range(0, len(candidates), _DOCUMENTS_AT_ONCE):
         with collection.catalog.read() as session:
@@ -97,52 +93,78 @@ def trace(collection: Collection, text: str, min_tokens: int = 8) -> list[Span]:
 
 
 def _runs(query: Tokens, document: Tokens, window: int) -> list[tuple[int, int, int]]:
-    """Maximal common runs of two token sequences: (start, end) in the query and the place in the document.
+    """Maximal common runs of two token sequences: (start, end) in the query and the first place in the document.
 
-    A run inside a longer one of the same document is left out, and of equal runs the first place is kept.
+    Runs of at least ``window`` tokens; one inside a longer one is left out. Suffixes of both are sorted together: the
+    longest run from a place of the query is shared with one of the two suffixes of the document nearest to it.
+    Rejected: joining equal windows along diagonals, which in repeated content (a table of zeros) takes the product of
+    the two lengths.
     """
     if query.size < window or document.size < window:
         return []
-    at_query, at_document = _matching_windows(query, document, window)
-    # On a diagonal (equal difference of places), windows that follow one another make one run.
-    diagonal = at_query - at_document
-    order = np.lexsort((at_query, diagonal))
-    at_query, at_document, diagonal = at_query[order], at_document[order], diagonal[order]
-    fresh = np.ones(order.size, dtype=bool)
-    fresh[1:] = (np.diff(diagonal) != 0) | (np.diff(at_query) != 1)
-    first = np.flatnonzero(fresh)
-    last = np.append(first[1:], order.size) - 1
-    runs = sorted(
-        zip(at_query[first].tolist(), (at_query[last] + window).tolist(), at_document[first].tolist(), strict=True),
-        key=lambda run: (run[0], -run[1], run[2]),
+    # marks that occur once: no run goes past the end of either
+    ranks = _prefix_ranks(np.concatenate([document, [-1], query, [-2]]))
+    order = np.argsort(ranks[-1])
+    number = np.arange(order.size)
+    ours = order < document.size
+    before = np.maximum.accumulate(np.where(ours, number, -1))
+    after = np.minimum.accumulate(np.where(ours, number, order.size)[::-1])[::-1]
+    after[after == order.size] = -1
+    begin = document.size + 1 + np.arange(query.size)
+    place = ranks[-1][begin]
+    length = np.maximum(
+        *(
+            _common(ranks, begin, np.where(nearest >= 0, order[nearest], begin))
+            for nearest in (before[place], after[place])
+        )
     )
-    kept: list[tuple[int, int, int]] = []
-    for run in runs:
-        if not kept or run[1] > kept[-1][1]:
-            kept.append(run)
-    return kept
+    reach = np.arange(query.size) + length
+    fresh = reach > np.concatenate([[0], np.maximum.accumulate(reach)[:-1]])
+    starts = np.flatnonzero(fresh & (length >= window))
+    firsts = _first_places(ranks, document.size, begin[starts], length[starts])
+    return list(zip(starts.tolist(), reach[starts].tolist(), firsts, strict=True))
 
 
-def _matching_windows(query: Tokens, document: Tokens, window: int) -> tuple[Tokens, Tokens]:
-    """All (place in query, place in document) where a whole window agrees, compared token by token."""
-    view = np.lib.stride_tricks.sliding_window_view
-    wanted = view(query, window)
-    held = view(document, window)
-    # Windows as numbers that are equal exactly where the windows are: ranks of rows in one sorted table.
-    both = np.concatenate([held, wanted])
-    order = np.lexsort(both.T[::-1])
-    fresh = np.zeros(len(both), dtype=np.int64)
-    fresh[1:] = (both[order[1:]] != both[order[:-1]]).any(axis=1)
-    rank = np.empty(len(both), dtype=np.int64)
-    rank[order] = np.cumsum(fresh)
-    held_rank, wanted_rank = rank[: len(held)], rank[len(held) :]
-    places = np.argsort(held_rank, kind="stable")
-    ordered = held_rank[places]
-    start = np.searchsorted(ordered, wanted_rank, side="left")
-    count = np.minimum(np.searchsorted(ordered, wanted_rank, side="right") - start, _OCCURRENCES)
-    at_query = np.repeat(np.arange(len(wanted)), count)
-    within = np.arange(at_query.size) - np.repeat(np.cumsum(count) - count, count)
-    return at_query, places[start[at_query] + within]
+def _prefix_ranks(sequence: Tokens) -> list[Tokens]:
+    """Entry k ranks the pieces of 2^k elements from every place, equal where they are; in the last all differ.
+
+    Prefix doubling (Manber and Myers, "Suffix arrays", 1993).
+    """
+    ranks = [np.unique(sequence, return_inverse=True)[1]]
+    span = 1
+    while ranks[-1].max() + 1 < sequence.size:
+        following = np.zeros_like(ranks[-1])
+        following[:-span] = ranks[-1][span:] + 1
+        ranks.append(np.unique(ranks[-1] * (sequence.size + 1) + following, return_inverse=True)[1])
+        span *= 2
+    return ranks
+
+
+def _common(ranks: list[Tokens], one: Tokens, other: Tokens) -> Tokens:
+    """Elements that agree from pairs of places, (n,); 0 where the places are the same."""
+    length = np.zeros(one.size, dtype=np.int64)
+    for level in range(len(ranks) - 2, -1, -1):
+        # a place that agreed so far lies before its end mark, so the next one is inside the sequence
+        same = ranks[level][one + length] == ranks[level][other + length]
+        length += (same & (one != other)) << level
+    return length
+
+
+def _first_places(ranks: list[Tokens], size: int, starts: Tokens, lengths: Tokens) -> list[int]:
+    """First place among the first ``size`` at which each piece occurs."""
+    sorted_places: dict[int, Tokens] = {}
+    found = []
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        # equal where the two longest pieces of 2^k that cover it are
+        level = length.bit_length() - 1
+        rank, rest = ranks[level], length - (1 << level)
+        if level not in sorted_places:
+            sorted_places[level] = np.argsort(rank[:size], kind="stable")
+        places = sorted_places[level]
+        low, high = np.searchsorted(rank[:size], [rank[start], rank[start] + 1], sorter=places)
+        same = places[low:high]
+        found.append(int(same[np.argmax(rank[same + rest] == rank[start + rest])]))
+    return found
 
 
 def _character_offsets(collection: Collection, ids: set[str]) -> dict[str, npt.NDArray[np.int64]]:

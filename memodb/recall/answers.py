@@ -6,7 +6,7 @@ The memory answers token contexts; this room frames prompts, turns candidates in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -300,7 +300,9 @@ def complete(
     """Continue a prompt from what is stored: see :meth:`memodb.Store.complete`."""
     _require_positive("max_tokens", max_tokens)
     _require_positive("min_context", min_context)
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+        raise InvalidInput(f"seed must be a whole number from 0 up, not {seed!r}")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
     if any(not isinstance(text, str) or not text for text in stops):
         raise InvalidInput("stop must be a text or several, none of them empty")
     if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
@@ -342,8 +344,9 @@ def _pick(candidates: list[Candidate], temperature: float, generator: np.random.
     """Place of the next token: the best, or one drawn with probability proportional to support^(1/temperature)."""
     if temperature == 0:
         return 0
-    weights = np.log([candidate.support for candidate in candidates]) / temperature
-    weights = np.exp(weights - weights.max())
+    weights = np.log([candidate.support for candidate in candidates])
+    with np.errstate(over="ignore"):  # the best is at 0, whatever the temperature; the others may go to -inf
+        weights = np.exp((weights - weights.max()) / temperature)
     return int(generator.choice(len(candidates), p=weights / weights.sum()))
 
 

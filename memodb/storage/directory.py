@@ -10,7 +10,7 @@ import zstandard
 
 from memodb.errors import Conflict, CorruptStore, StoreError, StoreNotFound
 
-__all__ = ["StoreDirectory"]
+__all__ = ["StoreDirectory", "sync_directory"]
 
 _TOKENIZER_LIMIT = 256 * 2**20
 """Decoded size of a tokenizer file: above every published vocabulary, below what a hostile file could ask for."""
@@ -62,7 +62,7 @@ class StoreDirectory:
         """Make the directory, mode 0700, durable in its parent."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync(self.path.absolute().parent)
+            sync_directory(self.path.absolute().parent)
         except OSError as exc:
             raise StoreError(f"the store directory {self.path} cannot be made: {exc}") from exc
 
@@ -76,7 +76,7 @@ class StoreDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.tokenizer)
-            _sync(self.path)
+            sync_directory(self.path)
         except OSError as exc:
             raise StoreError(f"the tokenizer of the store cannot be written to {self.tokenizer}: {exc}") from exc
 
@@ -108,7 +108,7 @@ class StoreDirectory:
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
 
 
-def _sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

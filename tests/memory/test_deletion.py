@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memodb.errors import CorruptStore
-from memodb.memory import Backend, Configuration
+from memodb.memory import Backend, Configuration, Segment
 from memodb.memory.willshaw import Tally, WillshawMatrix
 
 
@@ -65,7 +65,7 @@ def test_a_matrix_counts_without_bound(oracle: Any, data: Any) -> None:
     fresh = WillshawMatrix(Backend(), 4, 64)
     places = np.flatnonzero(truth)
     fresh.add(Tally(places, truth[places]))
-    for ours, theirs in zip(matrix.state(), fresh.state(), strict=True):
+    for ours, theirs in zip(matrix.state().values(), fresh.state().values(), strict=True):
         assert np.array_equal(ours, theirs)
 
 
@@ -176,3 +176,36 @@ def test_a_fresh_window_list_after_every_change(oracle: Any) -> None:
     assert symbols() == {1, 2}
     segment.subtract(segment.contribution(oracle.batch_of([(1, LONG)])))
     assert symbols() == {2}
+
+
+@given(st.data())
+def test_a_segment_comes_back_from_its_state(oracle: Any, data: Any) -> None:
+    world = data.draw(oracle.worlds())
+    segment = world.segment()
+    again = Segment(segment.codebook, segment.geometry)
+    again.restore(segment.state(), segment.tokens)
+    assert again.digest() == segment.digest()
+    assert again.tokens == segment.tokens
+    for ours, theirs in zip(again.matrices, segment.matrices, strict=True):
+        oracle.assert_views(ours)
+        assert np.array_equal(ours.ones, theirs.ones)
+
+
+def test_a_matrix_refuses_counts_that_contradict_themselves() -> None:
+    matrix = WillshawMatrix(Backend(), 4, 64)
+    cells = np.zeros(256, dtype=np.uint8)
+    none = np.zeros(0, dtype=np.int64)
+    before = matrix.state()
+    cells[7] = 255
+    for arrays in (
+        (cells[:-1], none, none),
+        (cells, none, none),
+        (cells, np.array([7]), none),
+        (cells, np.array([8]), np.array([300])),
+    ):
+        with pytest.raises(CorruptStore):
+            matrix.restore(*arrays)
+    for name, array in matrix.state().items():
+        assert np.array_equal(array, before[name])
+    matrix.restore(cells, np.array([7]), np.array([300]))
+    assert matrix.counts_of(np.array([7, 8])).tolist() == [300, 0]

@@ -14,8 +14,8 @@ DOCUMENTS = (
 )
 
 GOLDEN = {
-    (4, 2, 512, 4): "ce3bb9d2bc14e9ab64c5bacf87e1cb35246da84478e54803193e5c124287375a",
-    (2, 3, 256, 2): "1efdf6a388346925a0a900bd091930cdef01b23907dbc9e4374234d575efb70a",
+    (4, 2, 512, 4): "fe625bd61ab20bff09106fafbc07939551cae2e73781e8a44d517dc482bcd28b",
+    (2, 3, 256, 2): "77c81e1851d362adba19b848d701d762f4acba9cbfb43f1c7bddee21476beb1e",
 }
 
 

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("collection_id", sa.Text(), nullable=False),
         sa.Column("geometry", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("tile", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_segment"),
         sa.ForeignKeyConstraint(["collection_id"], ["collection.id"], name="fk_segment_collection_id"),
         sa.UniqueConstraint("collection_id", "id", name="uq_segment_collection_id_id"),
