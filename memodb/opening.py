@@ -21,7 +21,7 @@ from memodb.errors import (
     StoreNotFound,
 )
 from memodb.memory import Backend, Configuration, backend_for
-from memodb.storage import StoreDirectory, WriterLock
+from memodb.storage import StoreDirectory, WriterLock, remove_orphans
 from memodb.text import Tokenizer
 
 __all__ = ["Engine", "open_engine", "require_collection"]
@@ -100,6 +100,7 @@ class Engine:
             self.backend,
             read_only=self.read_only,
             write_lock=self._writing,
+            tiles=None if self.path == MEMORY else StoreDirectory(Path(self.path)).segments,
         )
 
     def close(self) -> None:
@@ -190,6 +191,10 @@ def _open_files(
             tokenizer = _bound_tokenizer(directory, stated["tokenizer"], bound)
             configuration = Configuration(**stated["configuration"])
             _require_same(configuration, settings, name)
+        if not read_only:
+            with catalog.read() as session:
+                named = registry.named_tiles(session)
+            remove_orphans(directory.segments, named)  # what a crash left
         return Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
     except BaseException:
         catalog.close()

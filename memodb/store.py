@@ -21,6 +21,7 @@ from memodb.collection import (
     Transaction,
     append_many,
     check,
+    checkpoint,
     compact,
 )
 from memodb.opening import Engine
@@ -489,6 +490,19 @@ class Store:
         Returns False where it was canonical already.
         """
         return compact(self._collection)
+
+    def checkpoint(self) -> int:
+        """Write the collection's memories to files, so that the next open reads instead of memorising.
+
+        Happens by itself when enough was appended (65,536 tokens, or an eighth of a segment). Returns the files
+        written.
+
+        Raises
+        ------
+        StoreError
+            A file cannot be written or removed; the documents are safe in the catalog.
+        """
+        return checkpoint(self._collection, everything=True)
 
     def digest(self) -> str:
         """SHA-256 over every count of the collection's memory, in hexadecimal."""

@@ -31,6 +31,7 @@ __all__ = [
     "get_setting",
     "list_collections",
     "list_segments",
+    "named_tiles",
     "put_setting",
     "remove_segment",
     "reshape_segment",
@@ -222,6 +223,11 @@ def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | 
     statement = update(Segment).where(Segment.collection_id == collection_id, Segment.id == segment_id)
     if not changed(session, statement.values(tile=tile)):
         raise NotFound(f"the collection has no segment {segment_id!r}")
+
+
+def named_tiles(session: Session) -> set[str]:
+    """Names of the tiles of all segments of the store."""
+    return {tile for tile in session.scalars(select(Segment.tile)) if tile is not None}
 
 
 def forget_tiles(session: Session, collection_id: str, segment_ids: Iterable[str]) -> None:

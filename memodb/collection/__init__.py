@@ -1,9 +1,11 @@
 """A collection: documents and the memory that holds them, changed together.
 
 :mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`layout` which segment holds what,
-:mod:`collection` the live whole, :mod:`maintenance` its check and its canonical form.
+:mod:`collection` the live whole, :mod:`checkpoint` its memories as files, :mod:`maintenance` its check and canonical
+form.
 """
 
+from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
 from memodb.collection.ingest import AppendResult, append_many
 from memodb.collection.maintenance import CheckReport, check, compact, rebuilt_digest
@@ -20,6 +22,7 @@ __all__ = [
     "Transaction",
     "append_many",
     "check",
+    "checkpoint",
     "compact",
     "rebuilt_digest",
 ]

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
-from memodb.collection.layout import memorise
+from memodb.collection.checkpoint import material
 from memodb.collection.locks import SharedLock
 from memodb.collection.records import document_digest, document_symbol
 from memodb.collection.transaction import Transaction
 from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore
-from memodb.memory import Backend, Configuration, Geometry, Memory, Segment
+from memodb.memory import Backend, Configuration, Memory, Segment
 from memodb.text import Tokenizer
 
 __all__ = ["Collection"]
@@ -40,6 +41,8 @@ class Collection:
         Refuse writes, and follow those of the writer's process.
     write_lock : RLock
         The store's: writers of all its collections take turns.
+    tiles : Path or None
+        Directory of the store's tiles; None for a store in memory.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Collection:
         *,
         read_only: bool,
         write_lock: threading.RLock,
+        tiles: Path | None,
     ) -> None:
         self.catalog = catalog
         self.id = row.id
@@ -61,6 +65,9 @@ class Collection:
         self.configuration = configuration
         self.read_only = read_only
         self.backend = backend
+        self.tiles = tiles
+        self.tiled: dict[str, tuple[str, int]] = {}
+        """The tile of each segment that this handle knows, and the tokens in it."""
         self._memory = self.new_memory()
         self._loaded: dict[str, int] = {}
         self._complete = False
@@ -94,16 +101,13 @@ class Collection:
             with self.catalog.read() as session:
                 rows = registry.list_segments(session, self.id)
                 changed = {
-                    row.id: list(self.symbolised(documents.stream_segment(session, self.id, row.id)))
+                    row.id: material(self, self._memory, session, row)
                     for row in rows
                     if self._loaded.get(row.id) != row.version
                 }
             # outside the session: memorising takes longer than a writer should wait for a reader
-            fresh = {
-                row.id: memorise(self._memory, Geometry.from_dict(row.geometry), changed[row.id])
-                for row in rows
-                if row.id in changed
-            }
+            fresh = {segment_id: found.segment() for segment_id, found in changed.items()}
+            self.tiled.update((key, (found.tile, found.held)) for key, found in changed.items() if found.tile)
             with self._shared.exclusive():
                 self._adopt(rows, fresh)
             self._seen = seen

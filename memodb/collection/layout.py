@@ -17,7 +17,7 @@ import numpy as np
 
 from memodb.memory import Batch, Configuration, Geometry, Memory, Segment, first_geometry
 
-__all__ = ["BATCH_TOKENS", "batches", "canonical_segment", "capacity", "grown_segment", "memorise"]
+__all__ = ["BATCH_TOKENS", "batches", "canonical_segment", "capacity", "extend", "grown_segment", "memorise"]
 
 BATCH_TOKENS = 1 << 16
 """Tokens memorised in one step: bounds the temporaries at about 100 MB."""
@@ -48,7 +48,11 @@ def batches(documents: Documents) -> Iterator[Batch]:
 
 def memorise(memory: Memory, geometry: Geometry, documents: Documents) -> Segment:
     """A new segment of this geometry that holds exactly these documents."""
-    segment = memory.new_segment(geometry)
+    return extend(memory.new_segment(geometry), documents)
+
+
+def extend(segment: Segment, documents: Documents) -> Segment:
+    """The same segment with these documents added, in batches."""
     for batch in batches(documents):
         segment.add(segment.contribution(batch))
     return segment

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from memodb.catalog import Filters, documents, registry
+from memodb.catalog import Filters, SegmentRow, documents, registry
 from memodb.catalog import check as check_catalog
+from memodb.collection.checkpoint import due_checkpoint, material, tidy
 from memodb.collection.collection import Collection
 from memodb.collection.layout import canonical_segment, capacity, memorise
 from memodb.errors import CorruptStore, StoreLocked
@@ -88,27 +89,55 @@ def _version(collection: Collection) -> int:
 
 
 def _check_memory(collection: Collection, *, fix: bool) -> tuple[int, list[str], list[str]]:
-    """Segments, findings about their memories, and what was mended."""
+    """Segments, findings about their memories and tiles, and what was mended."""
     with collection.catalog.read() as session:
-        ids = [row.id for row in registry.list_segments(session, collection.id)]
+        rows = registry.list_segments(session, collection.id)
     findings: list[str] = []
     fixed: list[str] = []
     try:
         with collection.reading() as memory:
             held = {segment_id: segment.digest() for segment_id, segment in memory.segments.items()}
-        missing = set(ids) ^ held.keys()
+        missing = {row.id for row in rows} ^ held.keys()
         findings += [f"segment {name} is in the catalog or in memory, not in both" for name in sorted(missing)]
-        for segment_id in ids:
-            segment = None if segment_id in missing else _rebuild(collection, segment_id)
-            if segment is None or segment.digest() == held[segment_id]:
+        for row in rows:
+            segment = None if row.id in missing else _rebuild(collection, row.id)
+            if segment is None:
                 continue
-            findings.append(f"the memory of segment {segment_id} differs from the one its documents make")
-            if fix:
-                collection.publish(_replacing(segment_id, segment))
-                fixed.append(f"segment {segment_id} was memorised again from its documents")
+            digest = segment.digest()
+            if digest != held[row.id]:
+                findings.append(f"the memory of segment {row.id} differs from the one its documents make")
+                if fix:
+                    collection.publish(_replacing(row.id, segment))
+                    fixed.append(f"segment {row.id} was memorised again from its documents")
+            damage = _tile_damage(collection, row, digest)
+            if damage is not None:
+                findings.append(damage)
+                if fix:
+                    _drop_tile(collection, row)
+                    fixed.append(f"the tile of segment {row.id} was removed; the next checkpoint writes it anew")
     except CorruptStore as exc:
         findings.append(f"memories cannot be made from the documents: {exc}")
-    return len(ids), findings, fixed
+    return len(rows), findings, fixed
+
+
+def _tile_damage(collection: Collection, row: SegmentRow, digest: str) -> str | None:
+    """What is wrong with a segment's tile, if it has one: with what came since, it must make the segment."""
+    if row.tile is None or collection.tiles is None:
+        return None
+    try:
+        with collection.catalog.read() as session:
+            found = material(collection, collection.new_memory(), session, row, strict=True)
+    except CorruptStore as exc:
+        return f"segment {row.id}: {exc}"
+    if found.segment().digest() != digest:
+        return f"the tile of segment {row.id} differs from what its documents make"
+    return None
+
+
+def _drop_tile(collection: Collection, row: SegmentRow) -> None:
+    with collection.catalog.write() as session:
+        registry.set_tile(session, collection.id, row.id, None)
+    tidy(collection)
 
 
 def _replacing(segment_id: str, segment: Segment) -> Callable[[dict[str, Segment]], None]:
@@ -174,6 +203,8 @@ def compact(collection: Collection) -> bool:
         with collection.committing():
             _write(collection, planned, fresh)
             collection.publish(replace)
+        tidy(collection)
+        due_checkpoint(collection)
         return True
 
 

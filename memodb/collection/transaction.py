@@ -15,6 +15,7 @@ import numpy as np
 
 from memodb.catalog import Filters, NewDocument, documents, registry
 from memodb.catalog.columns import canonical_json
+from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.layout import batches, capacity, grown_segment
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
 from memodb.errors import DocumentExists, DocumentNotFound
@@ -204,6 +205,9 @@ class Transaction:
         with collection.committing():
             self._write(changes)
             collection.publish(lambda segments: _publish(segments, changes))
+        if any(change.outgoing or change.replacement for change in changes.values()):
+            tidy(collection)
+        due_checkpoint(collection)
         removed = {i: tokens for change in changes.values() for i, tokens in change.outgoing.items()}
         self.outcome = Outcome(
             tuple(self._appends),

@@ -30,6 +30,7 @@ class StoreDirectory:
         self.lock = path / "LOCK"
         self.catalog = path / "catalog.db"
         self.tokenizer = path / "tokenizer.json.zst"
+        self.segments = path / "segments"
 
     def holds_store(self) -> bool:
         """Whether a store was created here, completely enough to be opened.

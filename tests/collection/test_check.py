@@ -99,8 +99,9 @@ def test_exchanged_ids_are_found(store: Path) -> None:
             db.text("c")
 
 
-def test_impossible_tokens_are_refused_and_not_answered_from(store: Path) -> None:
-    damage(store, "UPDATE document SET tokens = ? WHERE id = 'a'", encode_tokens(np.array([1, 2, 60_000])))
+@pytest.mark.parametrize("token", [16_000, 16_001, 60_000])
+def test_impossible_tokens_are_refused_and_not_answered_from(store: Path, token: int) -> None:
+    damage(store, "UPDATE document SET tokens = ? WHERE id = 'a'", encode_tokens(np.array([1, 2, token])))
     with memodb.connect(store) as db:
         for ask in (db.next_tokens, db.score, db.complete):
             with pytest.raises(memodb.CorruptStore, match="'a'"):

@@ -226,6 +226,9 @@ def test_a_receipt_is_json_and_says_what_it_does_not_cover(fresh: Callable[..., 
         assert proof.digest == proof.rebuilt_digest is not None
         assert receipts[2].rows_left is None
         assert receipts[2].committed
+        # the last documents: no memory is left, and none was made anew to compare it with
+        (proof,) = receipts[2].segments
+        assert (proof.digest, proof.rebuilt_digest, proof.compared, proof.verified) == (None, None, False, False)
 
 
 def test_the_last_document_leaves_no_segment(fresh: Callable[..., memodb.Store]) -> None:

@@ -458,7 +458,7 @@ def test_opening_collections_while_another_thread_writes(fresh: Callable[..., me
             with db.transaction():
                 creator.start()
                 creator.join(0.2)
-                found.append(db.collection("default").name)
+                found.append(db.collection("another").name)
 
         writer = threading.Thread(target=write, daemon=True)
         writer.start()
@@ -466,7 +466,7 @@ def test_opening_collections_while_another_thread_writes(fresh: Callable[..., me
         creator.join(10)
         assert not writer.is_alive()
         assert not creator.is_alive()
-        assert found == ["default"]
+        assert found == ["another"]
         assert len(db.collection("new")) == 1
 
 

@@ -332,6 +332,20 @@ def test_an_interruption_between_commit_and_publication_heals(
         assert db.check().ok
 
 
+def test_a_change_that_fails_half_way_is_never_read(fresh: Callable[..., memodb.Store]) -> None:
+    def half(segments: dict[str, Any]) -> None:
+        (segment,) = segments.values()
+        segment.matrices[0].cells[:] = 0
+        raise Stop
+
+    with fresh() as db:
+        db.append("one two three four five", id="a")
+        digest = db.digest()
+        with pytest.raises(Stop):
+            db._collection.publish(half)
+        assert db.digest() == digest
+
+
 def test_no_reader_sees_the_memory_of_a_failed_publication(
     fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
