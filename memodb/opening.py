@@ -17,11 +17,12 @@ from memodb.errors import (
     CollectionNotFound,
     CorruptStore,
     InvalidConfiguration,
+    InvalidInput,
     StoreMismatch,
     StoreNotFound,
 )
 from memodb.memory import Backend, Configuration, backend_for
-from memodb.storage import StoreDirectory, WriterLock, remove_orphans
+from memodb.storage import StoreDirectory, WriterLock
 from memodb.text import Tokenizer
 
 __all__ = ["Engine", "open_engine", "require_collection"]
@@ -135,6 +136,8 @@ def open_engine(
 ) -> Engine:
     """Open the store at a path, or create it: see :func:`memodb.connect`."""
     name = os.fspath(path)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise InvalidInput(f"a store's path must be a text without NUL, not {name!r}")
     backend = backend_for(device)
     bound = None if tokenizer is None else Tokenizer.from_file(os.fspath(tokenizer))
     if name == MEMORY:
@@ -194,7 +197,7 @@ def _open_files(
         if not read_only:
             with catalog.read() as session:
                 named = registry.named_tiles(session)
-            remove_orphans(directory.segments, named)  # what a crash left
+            directory.sweep(named)
         return Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
     except BaseException:
         catalog.close()

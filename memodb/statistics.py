@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from memodb.catalog import documents
+from memodb.catalog import Catalog, documents, registry
 from memodb.collection import Collection
 from memodb.memory import Segment
 from memodb.opening import Engine
 
-__all__ = ["CollectionInfo", "SegmentStatistics", "Statistics", "statistics"]
+__all__ = ["CollectionInfo", "SegmentStatistics", "Statistics", "collections", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,15 @@ class Statistics:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         return asdict(self)
+
+
+def collections(catalog: Catalog) -> list[CollectionInfo]:
+    """Every collection of a store, by name."""
+    with catalog.read() as session:
+        return [
+            CollectionInfo(found.collection.name, found.documents, found.tokens, found.collection.created_at)
+            for found in registry.list_collections(session)
+        ]
 
 
 def statistics(engine: Engine, collection: Collection) -> Statistics:

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from memodb import erasure, opening, provenance, recall
-from memodb.catalog import Filters, documents, registry
+from memodb.catalog import Filters, documents
 from memodb.collection import (
     AppendResult,
     CheckReport,
@@ -23,9 +24,9 @@ from memodb.collection import (
     check,
     checkpoint,
     compact,
+    export,
 )
-from memodb.opening import Engine
-from memodb.statistics import CollectionInfo, Statistics, statistics
+from memodb.statistics import CollectionInfo, Statistics, collections, statistics
 from memodb.text import Tokenizer
 
 __all__ = ["Store", "connect"]
@@ -120,7 +121,7 @@ class Store:
     Threads may share it. A context manager that closes itself.
     """
 
-    def __init__(self, engine: Engine, collection: Collection) -> None:
+    def __init__(self, engine: opening.Engine, collection: Collection) -> None:
         self._engine = engine
         self._collection = collection
 
@@ -158,11 +159,7 @@ class Store:
 
     def collections(self) -> list[CollectionInfo]:
         """Every collection of the store with its documents and tokens, by name."""
-        with self._engine.catalog.read() as session:
-            return [
-                CollectionInfo(found.collection.name, found.documents, found.tokens, found.collection.created_at)
-                for found in registry.list_collections(session)
-            ]
+        return collections(self._engine.catalog)
 
     def close(self) -> None:
         """Give back the lock and the memories; idempotent. Everything acknowledged is durable already."""
@@ -248,7 +245,8 @@ class Store:
         Raises
         ------
         InvalidInput, DocumentExists
-            As :meth:`append`. Every record before the bad one is stored; a note on the exception says how many.
+            As :meth:`append`. Every record before the bad one is stored, also where ``records`` itself raises; a note
+            on the exception says how many.
 
         Notes
         -----
@@ -330,13 +328,9 @@ class Store:
         """
         return self._collection.text(id)
 
-    def tokens(self, id: str) -> npt.NDArray[Any]:  # noqa: A002
+    def tokens(self, id: str) -> npt.NDArray[np.int32]:  # noqa: A002
         """A document's token ids, int32 (n,), without marks; DocumentNotFound where there is none."""
-        with self._engine.catalog.read() as session:
-            found = documents.tokens_of(session, self._collection.id, [id])
-        if id not in found:
-            raise self._collection.not_found(id)
-        return found[id]
+        return self._collection.tokens(id)
 
     def documents(
         self, *, limit: int | None = None, order: documents.Order = "newest", **filters: Any
@@ -367,24 +361,16 @@ class Store:
 
         Read in bounded memory; a document deleted meanwhile is left out.
         """
-        chosen = Filters.build(**filters)
-        with self._engine.catalog.read() as session:
-            ids = documents.select_ids(session, self._collection.id, chosen)
-        for at in range(0, len(ids), 256):
-            group = ids[at : at + 256]
-            texts = self._collection.texts(group)
-            for document in self.documents(ids=group, order="id"):
-                if document.id in texts:
-                    yield {**document.to_dict(), "text": texts[document.id]}
+        return export(self._collection, Filters.build(**filters))
 
     # -- recall ----------------------------------------------------------------------------------------------------
 
     def next_tokens(self, prompt: str, k: int = 10) -> list[recall.Candidate]:
         """What follows a prompt: at most k candidates, best first; empty where nothing is known.
 
-        Every token that a stored document holds after the prompt is a candidate (no misses); a token that none holds is
-        one with at most the store's ``false_recall``. A prompt shorter than a layer's context also matches documents
-        that begin with it.
+        The longest known context at the prompt's end decides, a document's beginning counted in. Every token that a
+        stored document holds after it is a candidate (no misses). A context that none holds is answered at most at the
+        store's ``false_recall``; one that is followed by many tokens may list a few more, with low supports.
         """
         return recall.next_tokens(self._collection, prompt, k)
 
@@ -456,13 +442,13 @@ class Store:
         """
         return recall.lookup(self._collection, contexts, k)
 
-    def trace(self, text: str, min_tokens: int = 8) -> list[provenance.Span]:
+    def trace(self, text: str, min_tokens: int | None = None) -> list[provenance.Span]:
         """Spans of a text that stored documents hold token for token, and those documents: complete and exact.
 
         Parameters
         ----------
-        min_tokens : int
-            Shortest span, at least the store's ``window``.
+        min_tokens : int, optional
+            Shortest span, at least the store's ``window`` (8 unless it was created with another); that by default.
 
         Returns
         -------

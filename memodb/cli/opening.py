@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,21 +33,16 @@ def reading(settings: Settings) -> memodb.Store:
 
 
 def collections(settings: Settings) -> list[memodb.CollectionInfo]:
-    """Every collection of the store. A handle sees one that exists, so the name of one is looked up first."""
+    """Every collection of the store: asked without a handle, which would have to name one that exists."""
     path = location(settings)
-    from memodb.catalog import registry
+    from memodb import statistics
     from memodb.opening import open_engine
 
     engine = open_engine(path, create=False, read_only=True, tokenizer=None, settings={}, device="cpu")
     try:
-        with engine.catalog.read() as session:
-            names = [found.collection.name for found in registry.list_collections(session)]
+        return statistics.collections(engine.catalog)
     finally:
         engine.close()
-    if not names:
-        return []
-    with reading(dataclasses.replace(settings, collection=names[0])) as db:
-        return db.collections()
 
 
 def writing(settings: Settings, *, create_collection: bool = False) -> memodb.Store:

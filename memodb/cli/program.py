@@ -18,7 +18,15 @@ TOPICS: Final[dict[str, tuple[click.Command, ...]]] = {
     "Write": (creating.init, creating.append, importing.import_, deleting.delete),
     "Read": (documents.get, documents.list_, documents.export),
     "Ask": (recall.next_, recall.complete, recall.score, tracing.trace),
-    "Upkeep": (upkeep.check, upkeep.compact, upkeep.stats, upkeep.collections, upkeep.digest, completion.completion),
+    "Upkeep": (
+        upkeep.check,
+        upkeep.checkpoint,
+        upkeep.compact,
+        upkeep.stats,
+        upkeep.collections,
+        upkeep.digest,
+        completion.completion,
+    ),
 }
 
 

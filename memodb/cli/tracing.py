@@ -34,7 +34,7 @@ def trace(settings: Settings, text: str, min_tokens: int | None) -> None:
     not printed is in no document. Where there is no span nothing is printed.
     """
     with opening.reading(settings) as db:
-        spans = db.trace(text) if min_tokens is None else db.trace(text, min_tokens)
+        spans = db.trace(text, min_tokens)
     if settings.json:
         write_json([asdict(span) for span in spans])
         return

@@ -1,4 +1,4 @@
-"""`check`, `compact`, `stats`, `collections` and `digest`: the state of a store."""
+"""`check`, `checkpoint`, `compact`, `stats`, `collections` and `digest`: the state of a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memodb.cli.failures import NEGATIVE
 from memodb.cli.options import Settings, pass_settings
 from memodb.cli.output import counted, pairs, plain, table, write_json
 
-__all__ = ["check", "collections", "compact", "digest", "stats"]
+__all__ = ["check", "checkpoint", "collections", "compact", "digest", "stats"]
 
 
 @command(
@@ -43,6 +43,24 @@ def check(ctx: click.Context, fix: bool) -> None:
         )
     if not report.ok:
         ctx.exit(NEGATIVE)
+
+
+@command(
+    "checkpoint",
+    "Write the memories to files.",
+    examples=("memodb checkpoint", "memodb checkpoint -C letters --json"),
+)
+@pass_settings
+def checkpoint(settings: Settings) -> None:
+    """Write the memories of a collection to files, so that the store opens by reading them instead of memorising its
+    documents again. Happens by itself when enough was appended.
+    """
+    with opening.writing(settings) as db:
+        written = db.checkpoint()
+    if settings.json:
+        write_json({"written": written})
+    elif not settings.quiet:
+        click.echo(f"wrote {counted(written, 'segment')}")
 
 
 @command(

@@ -7,9 +7,9 @@ form.
 
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
-from memodb.collection.ingest import AppendResult, append_many
 from memodb.collection.maintenance import CheckReport, check, compact, rebuilt_digest
 from memodb.collection.records import Document, Record
+from memodb.collection.streams import AppendResult, append_many, export
 from memodb.collection.transaction import Outcome, Transaction
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "check",
     "checkpoint",
     "compact",
+    "export",
     "rebuilt_digest",
 ]

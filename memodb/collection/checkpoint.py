@@ -114,9 +114,9 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
     StoreError
         A tile cannot be written or removed. The documents are safe: they are in the catalog.
     """
-    if collection.tiles is None:
-        return 0
     with collection.write_turn():
+        if collection.tiles is None:
+            return 0
         memory = collection.memory_for_writing()
         with collection.catalog.read() as session:
             rows = {row.id: row for row in registry.list_segments(session, collection.id)}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
 from memodb.collection.checkpoint import material
@@ -169,6 +170,14 @@ class Collection:
                 raise self._damaged(document_id)
             result[document_id] = text
         return result
+
+    def tokens(self, document_id: str) -> npt.NDArray[np.int32]:
+        """Token ids of one document, int32 (n,); DocumentNotFound where there is none."""
+        with self.catalog.read() as session:
+            found = documents.tokens_of(session, self.id, [document_id])
+        if document_id not in found:
+            raise self.not_found(document_id)
+        return found[document_id]
 
     def text(self, document_id: str) -> str:
         """The text of one document; DocumentNotFound where there is none."""

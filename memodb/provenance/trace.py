@@ -60,9 +60,11 @@ class Span:
     documents: tuple[Source, ...]
 
 
-def trace(collection: Collection, text: str, min_tokens: int = 8) -> list[Span]:
+def trace(collection: Collection, text: str, min_tokens: int | None = None) -> list[Span]:
     """Trace a text to its documents: see :meth:`memodb.Store.trace`."""
     window = collection.configuration.window
+    if min_tokens is None:
+        min_tokens = window
     if not isinstance(min_tokens, int) or isinstance(min_tokens, bool) or min_tokens < window:
         raise InvalidInput(
             f"min_tokens must be a whole number from {window} up (the store's provenance window), not {min_tokens!r}"

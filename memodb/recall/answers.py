@@ -307,6 +307,8 @@ def complete(
         raise InvalidInput("stop must be a text or several, none of them empty")
     if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
         raise InvalidInput(f"temperature must be 0 (greedy) or more, not {temperature!r}")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+        raise InvalidInput(f"seed must be a whole number from 0 up, not {seed!r}")
     generator = np.random.default_rng(seed)
     encoded = collection.tokenizer.encode(prompt)
     longest = collection.configuration.longest

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 import zstandard
 
 from memodb.errors import Conflict, CorruptStore, StoreError, StoreNotFound
+from memodb.storage.durable import TEMPORARY, sync_directory, write_file
+from memodb.storage.tiles import remove_orphans
 
-__all__ = ["StoreDirectory", "sync_directory"]
+__all__ = ["StoreDirectory"]
 
 _TOKENIZER_LIMIT = 256 * 2**20
 """Decoded size of a tokenizer file: above every published vocabulary, below what a hostile file could ask for."""
@@ -47,7 +47,7 @@ class StoreDirectory:
         if self.catalog.exists():
             return True
         ours = {self.lock.name, self.tokenizer.name}
-        strange = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not p.name.endswith(".tmp"))
+        strange = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not p.name.endswith(TEMPORARY))
         if strange:
             raise Conflict(
                 f"{self.path} is not a store and not empty (it holds {strange[0]!r}): name an empty or a new directory"
@@ -68,16 +68,9 @@ class StoreDirectory:
             raise StoreError(f"the store directory {self.path} cannot be made: {exc}") from exc
 
     def write_tokenizer(self, data: bytes) -> None:
-        """Write the tokenizer's bytes, durably and whole: temporary file, fsync, rename, fsync of the directory."""
-        temporary = self.tokenizer.with_name(f"{self.tokenizer.name}.{secrets.token_hex(8)}.tmp")
+        """Write the tokenizer's bytes, durably and whole."""
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(zstandard.ZstdCompressor(level=19).compress(data))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.tokenizer)
-            sync_directory(self.path)
+            write_file(self.tokenizer, [zstandard.ZstdCompressor(level=19).compress(data)])
         except OSError as exc:
             raise StoreError(f"the tokenizer of the store cannot be written to {self.tokenizer}: {exc}") from exc
 
@@ -104,14 +97,17 @@ class StoreDirectory:
         except zstandard.ZstdError as exc:
             raise CorruptStore(f"{self.tokenizer} is damaged: {remedy}") from exc
 
+    def sweep(self, tiles: set[str]) -> None:
+        """Remove what a crash left: temporary files, and tiles that are none of these.
+
+        Raises
+        ------
+        StoreError
+            Something cannot be removed; it may hold what was deleted.
+        """
+        remove_orphans(self.segments, tiles)
+        remove_orphans(self.path, {p.name for p in self.path.iterdir() if not p.name.endswith(TEMPORARY)})
+
     def nbytes(self) -> int:
         """Bytes of all files of the store."""
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
-
-
-def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

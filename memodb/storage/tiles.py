@@ -23,8 +23,6 @@ them would take. Rejected: one file per matrix; a segment would then need its ow
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,9 +34,9 @@ import numpy.typing as npt
 import zstandard
 
 from memodb.errors import CorruptStore, StoreError
-from memodb.storage.directory import sync_directory
+from memodb.storage.durable import sync_directory, write_file
 
-__all__ = ["read_tile", "remove_orphans", "remove_tile", "write_tile"]
+__all__ = ["read_tile", "remove_orphans", "write_tile"]
 
 _MAGIC = b"MEMODB\x01\n"
 _LENGTH = struct.Struct("<I")
@@ -51,7 +49,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str:
-    """Write a tile: temporary file, fsync, rename, fsync of the directory.
+    """Write a tile.
 
     Parameters
     ----------
@@ -80,20 +78,9 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
         entries.append([name, code, int(array.size), len(frame), hashlib.sha256(frame).digest()])
     header = msgpack.packb({"facts": dict(facts), "arrays": entries})
     name = hashlib.sha256(header).hexdigest()
-    temporary = directory / f"{secrets.token_hex(8)}.tmp"
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines([_MAGIC, _LENGTH.pack(len(header)), header, *frames])
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(directory / name)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(directory)
+        write_file(directory / name, [_MAGIC, _LENGTH.pack(len(header)), header, *frames])
     except OSError as exc:
         raise StoreError(f"the tile {directory / name} cannot be written: {exc}") from exc
     return name
@@ -141,26 +128,27 @@ def read_tile(directory: Path, name: str) -> tuple[dict[str, Any], dict[str, npt
     return stated["facts"], arrays
 
 
-def remove_tile(directory: Path, name: str) -> None:
-    """Unlink a tile that nothing refers to any more, durably; a missing one is no error.
+def remove_orphans(directory: Path, kept: set[str]) -> list[str]:
+    """Remove the files of a directory whose names are none of these, durably: superseded tiles, and what a crash left.
+
+    Returns
+    -------
+    list of str
+        The names removed.
 
     Raises
     ------
     StoreError
-        It cannot be removed: it may still hold what was deleted, so this is never passed over.
+        One cannot be removed. It may hold what was deleted, so this is never passed over.
     """
-    try:
-        (directory / name).unlink(missing_ok=True)
-        sync_directory(directory)
-    except OSError as exc:
-        raise StoreError(f"the superseded tile {directory / name} cannot be removed: {exc}") from exc
-
-
-def remove_orphans(directory: Path, referenced: set[str]) -> list[str]:
-    """Remove temporary files and tiles that no row refers to: what a crash left. The names removed."""
     if not directory.is_dir():
         return []
-    orphans = sorted(path.name for path in directory.iterdir() if path.name not in referenced)
-    for name in orphans:
-        remove_tile(directory, name)
-    return orphans
+    orphans = sorted(path for path in directory.iterdir() if path.is_file() and path.name not in kept)
+    try:
+        for path in orphans:
+            path.unlink(missing_ok=True)
+        if orphans:
+            sync_directory(directory)
+    except OSError as exc:
+        raise StoreError(f"superseded files in {directory} cannot be removed: {exc}") from exc
+    return [path.name for path in orphans]

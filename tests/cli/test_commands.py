@@ -328,6 +328,14 @@ def test_check_prints_what_it_mended(store: Path, call: Call, monkeypatch: pytes
     assert asked == [False, True]
 
 
+def test_checkpoint(store: Path, call: Call, told: Told) -> None:
+    assert call("checkpoint").stdout == "wrote 1 segment\n"
+    assert told("checkpoint") == {"written": 0}
+    assert call("checkpoint", "-q").stdout == ""
+    assert len(list((store / "segments").iterdir())) == 1
+    assert told("check")["ok"]
+
+
 def test_compact_digest_stats(store: Path, call: Call, told: Told) -> None:
     call("compact")
     assert told("compact") == {"changed": False}

@@ -71,7 +71,7 @@ def test_notes_follow_the_error(store: Path, call: Call, error: Told) -> None:
     (store.parent / "x.jsonl").write_text('{"text": "a", "id": "a"}\n{"text": "b", "id": "sky"}\n')
     said = call("import", store.parent / "x.jsonl", code=5).stderr.splitlines()
     assert said[0].startswith("memodb: error: ")
-    assert said[1] == "memodb: note: at record 2; the 1 records before it are stored"
+    assert said[1] == "memodb: note: at record 2; stored before it: 1"
     assert error("import", store.parent / "x.jsonl", code=5)["notes"] == [said[1].removeprefix("memodb: note: ")]
 
 

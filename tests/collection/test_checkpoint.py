@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 import warnings
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,27 @@ def test_collections_keep_their_own_tiles(tmp_path: Path) -> None:
     with memodb.connect(tmp_path / "s", collection="other") as other:
         assert other.digest() == digest
         assert other.check().ok
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "DELETE FROM document WHERE id = '7'",
+        """UPDATE segment SET geometry = replace(geometry, '"ordinal":0', '"ordinal":1')""",
+    ],
+)
+def test_a_tile_that_the_rows_contradict_is_not_believed(tmp_path: Path, tampering: str) -> None:
+    """What no code of ours does: rows changed behind a tile that stays named."""
+    with memodb.connect(tmp_path / "s") as db:
+        db.append_many({"id": str(n), "text": text(n)} for n in range(40))
+    connection = sqlite3.connect(tmp_path / "s" / "catalog.db")
+    assert connection.execute(tampering).rowcount == 1
+    connection.commit()
+    connection.close()
+    with memodb.connect(tmp_path / "s") as db:
+        report = db.check()
+        assert len(report.findings) == 1
+        assert "tile" in report.findings[0]
+        assert db.check(fix=True).fixed
+        assert db.check().ok

@@ -239,7 +239,7 @@ def test_a_bad_record_keeps_all_before_it_and_says_so(
 ) -> None:
     with fresh(tmp_path / "s") as db, pytest.raises(memodb.InvalidInput) as caught:
         db.append_many([*(f"text {i}" for i in range(5)), bad, "after"])
-    assert any("at record 6" in note and "5 records before it" in note for note in caught.value.__notes__)
+    assert any("at record 6" in note and "stored before it: 5" in note for note in caught.value.__notes__)
     with memodb.connect(tmp_path / "s", read_only=True) as db:
         assert sorted(db.text(d.id) for d in db.documents()) == [f"text {i}" for i in range(5)]
         assert db.check().ok
@@ -257,7 +257,7 @@ def test_a_conflict_in_the_middle_keeps_all_before_it_once(
         clash = {"text": "other", "id": "0" if named and inside else "taken"}
         with pytest.raises(memodb.DocumentExists) as caught:
             db.append_many([*first, clash, "after"])
-        assert any("at record 5" in note and "4 records before it" in note for note in caught.value.__notes__)
+        assert any("at record 5" in note and "stored before it: 4" in note for note in caught.value.__notes__)
         assert sorted(db.text(d.id) for d in db.documents()) == ["taken", *(f"text {i}" for i in range(4))]
         assert db.check().ok
 
@@ -269,7 +269,7 @@ def test_a_refused_batch_counts_what_it_stored(fresh: Callable[..., memodb.Store
         records = [{"text": "old", "id": "old"}, "new", "new", {"text": "clash", "id": "old"}]
         with pytest.raises(memodb.DocumentExists) as caught:
             db.append_many(records, progress=told.append)
-        assert any("at record 4" in note and "3 records before" in note for note in caught.value.__notes__)
+        assert any("at record 4" in note and "stored before it: 3" in note for note in caught.value.__notes__)
         assert len(db) == 3
 
 

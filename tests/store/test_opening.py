@@ -349,6 +349,7 @@ CALLS: dict[str, Callable[[memodb.Store], Any]] = {
     "lookup": lambda db: db.lookup([[1]]),
     "trace": lambda db: db.trace(TEXT),
     "check": lambda db: db.check(),
+    "checkpoint": lambda db: db.checkpoint(),
     "compact": lambda db: db.compact(),
     "digest": lambda db: db.digest(),
     "stats": lambda db: db.stats(),

@@ -1,20 +1,23 @@
-"""Appending a stream of records: batches of bounded size, each committed, each told of."""
+"""Streams of records: in, by batches of bounded size, each committed and told of; and out again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memodb.catalog import Filters, documents
 from memodb.collection.collection import Collection
-from memodb.collection.records import Record
+from memodb.collection.records import Document, Record
 from memodb.errors import InvalidInput, MemodbError
 from memodb.text import check_text
 
-__all__ = ["AppendResult", "append_many"]
+__all__ = ["AppendResult", "append_many", "export"]
 
 _BATCH_CHARACTERS = 1 << 18
 _BATCH_RECORDS = 2048
+_EXPORTED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ def append_many(
     result = AppendResult()
     batch: list[Record] = []
     size = 0
-    number = 0
-    for number, value in enumerate(records, start=1):
+    stream = iter(records)
+    for number in itertools.count(1):
         try:
-            record = Record.of(value)
+            record = Record.of(next(stream))
             check_text(record.text)
-        except MemodbError as exc:
+        except StopIteration:
+            break
+        except Exception as exc:  # a bad record, or the caller's iterable failed: what came before is stored
             result = _flush(collection, batch, result)
             exc.add_note(_stored(number, result))
             raise
@@ -72,7 +77,7 @@ def append_many(
 
 
 def _stored(number: int, result: AppendResult) -> str:
-    return f"at record {number}; the {result.appended + result.existing} records before it are stored"
+    return f"at record {number}; stored before it: {result.appended + result.existing}"
 
 
 def _flush(collection: Collection, batch: list[Record], result: AppendResult) -> AppendResult:
@@ -101,3 +106,17 @@ def _flush(collection: Collection, batch: list[Record], result: AppendResult) ->
         refused.add_note(_stored(result.appended + result.existing + 1, result))
         raise refused
     return result
+
+
+def export(collection: Collection, filters: Filters) -> Iterator[dict[str, Any]]:
+    """Documents with their texts, by id: see :meth:`memodb.Store.export`."""
+    with collection.catalog.read() as session:
+        ids = documents.select_ids(session, collection.id, filters)
+    for at in range(0, len(ids), _EXPORTED_AT_ONCE):
+        group = tuple(ids[at : at + _EXPORTED_AT_ONCE])
+        texts = collection.texts(group)
+        with collection.catalog.read() as session:
+            rows = list(documents.select(session, collection.id, Filters(ids=group), order="id"))
+        for row in rows:
+            if row.id in texts:
+                yield {**Document.of(collection.name, row).to_dict(), "text": texts[row.id]}
