@@ -175,7 +175,7 @@ def _open_files(
     create: bool,
 ) -> Engine:
     unfinished = not directory.catalog.exists() or directory.catalog.stat().st_size == 0
-    if unfinished and read_only:
+    if unfinished and (read_only or not create):
         raise StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
     catalog = Catalog.create(directory.catalog) if unfinished else Catalog.open(directory.catalog, read_only=read_only)
     try:

@@ -195,9 +195,11 @@ class Transaction:
         """Make everything staged durable, then visible.
 
         Durability: when this returns, the catalog's COMMIT has been synced to disk. Where it raises before the COMMIT,
-        nothing was changed.
+        nothing was changed. The end of the transaction's block calls it; a second call does nothing.
         """
         collection = self._collection
+        if self.outcome is not None:
+            return self.outcome
         if not self._appends and not self._deletes:
             self.outcome = Outcome((), (), 0, ())
             return self.outcome

@@ -481,3 +481,29 @@ def test_threads_that_create_one_collection_get_the_same(fresh: Callable[..., me
             thread.join(20)
         assert len(seeds) == 6
         assert len(set(seeds)) == 1
+
+
+def test_an_interrupted_creation_is_left_alone_by_create_false(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").touch()
+    for arguments in ({"create": False}, {"read_only": True}):
+        with pytest.raises(memodb.StoreNotFound, match="interrupted"):
+            memodb.connect(tmp_path, **arguments)
+        assert (tmp_path / "catalog.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", b"bytes"])
+def test_a_path_that_names_nothing_is_refused(path: Any) -> None:
+    with pytest.raises(memodb.InvalidInput, match="path"):
+        memodb.connect(path)
+
+
+def test_temporary_files_of_a_crash_are_swept(tmp_path: Path) -> None:
+    with memodb.connect(tmp_path / "s") as db:
+        db.append("kept", id="a")
+    left = tmp_path / "s" / "0123456789abcdef.tmp"
+    left.write_bytes(b"half a tokenizer")
+    with memodb.connect(tmp_path / "s", read_only=True):
+        assert left.exists()
+    with memodb.connect(tmp_path / "s") as db:
+        assert not left.exists()
+        assert db.text("a") == "kept"

@@ -397,3 +397,13 @@ def test_no_reader_sees_the_memory_of_a_failed_publication(
         assert [candidate.text for candidate in answers[0]] == [" three"]
         assert "b" in db
         assert db.check().ok
+
+
+def test_a_commit_inside_the_block_is_the_only_one(fresh: Callable[..., memodb.Store]) -> None:
+    with fresh() as db:
+        with db.transaction() as transaction:
+            db.append("once", id="a")
+            first = transaction.commit()
+        assert transaction.outcome is first
+        assert len(db) == 1
+        assert db.check().ok
