@@ -207,9 +207,6 @@ class Transaction:
         with collection.committing():
             self._write(changes)
             collection.publish(lambda segments: _publish(segments, changes))
-        if any(change.outgoing or change.replacement for change in changes.values()):
-            tidy(collection)
-        due_checkpoint(collection)
         removed = {i: tokens for change in changes.values() for i, tokens in change.outgoing.items()}
         self.outcome = Outcome(
             tuple(self._appends),
@@ -217,6 +214,9 @@ class Transaction:
             sum(map(len, removed.values())),
             tuple(segment_id for segment_id, change in changes.items() if change.outgoing),
         )
+        if any(change.outgoing or change.replacement for change in changes.values()):
+            tidy(collection)
+        due_checkpoint(collection)
         return self.outcome
 
     def _plan(self) -> dict[str, _Change]:

@@ -243,11 +243,12 @@ def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k
         # not: the layer above says which candidates follow the whole prompt. The end of a document completes none, so
         # it stays a candidate of the shorter context.
         seen, ahead = _look_ahead(memory, ids, tokens)
-        found = _named(collection, memory, tokens[seen], ahead, int(ahead.sum()), len(ids))
+        found = _named(collection, memory, tokens[seen][:k], ahead[:k], int(ahead.sum()), len(ids))
         if found:
             ends = np.flatnonzero(tokens == memory.configuration.end)
             tokens, supports = tokens[ends], supports[ends]
-    return (found + _named(collection, memory, tokens, supports, total, length))[:k]
+    left = k - len(found)
+    return found + _named(collection, memory, tokens[:left], supports[:left], total, length)
 
 
 def _look_ahead(
