@@ -16,7 +16,7 @@ import numpy as np
 from memodb.catalog import Filters, NewDocument, documents, registry
 from memodb.catalog.columns import canonical_json
 from memodb.collection.checkpoint import due_checkpoint, tidy
-from memodb.collection.layout import batches, capacity, grown_segment
+from memodb.collection.layout import GROWTH, batches, capacity, grown_segment
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
 from memodb.errors import DocumentExists, DocumentNotFound
 from memodb.memory import Contribution, Segment, first_geometry
@@ -267,7 +267,7 @@ class Transaction:
         if not change.add or segment.holds(change.add):
             return
         room = capacity(collection.configuration, segment.geometry.ordinal)
-        headroom = min(2.0, max(1.1, room / max(1, change.tokens)))
+        headroom = min(GROWTH, max(1.1, room / max(1, change.tokens)))
 
         def everything() -> Iterator[tuple[int, np.ndarray]]:
             if not change.is_new:
