@@ -74,7 +74,7 @@ def test_after_compaction_only_the_documents_tell(
 
 @pytest.mark.stress
 @given(DOCUMENTS, HISTORY, HISTORY, st.data())
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_after_compaction_only_the_documents_tell_stress(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], documents: Any, first: Any, then: Any, data: Any
 ) -> None:

@@ -170,5 +170,5 @@ def test_a_store_is_a_dict(fresh: Callable[..., memodb.Store], model: Any, prose
 def test_a_store_is_a_dict_for_long(fresh: Callable[..., memodb.Store], model: Any, prose: Callable[..., str]) -> None:
     run_state_machine_as_test(
         lambda: machine(fresh, model, prose)(),
-        settings=settings(max_examples=400, stateful_step_count=50, deadline=None),
+        settings=settings(max_examples=100, stateful_step_count=50, deadline=None),
     )
