@@ -23,6 +23,8 @@ original kept as ``__cause__``. Messages name the offending value or file and sa
         ├── ReadOnlyStore                a write through a handle opened with read_only=True
         ├── SchemaTooNew                 the store was made by a newer memodb
         ├── CorruptStore                 a file or row contradicts its digest or another row
+        ├── DiskFull                     no space left to write; nothing was changed
+        ├── SyncFailed                   the disk did not confirm a write: the handle serves nothing any more
         └── BackendUnavailable           the device or optional package asked for is not on this machine
 """
 
@@ -31,6 +33,7 @@ __all__ = [
     "CollectionNotFound",
     "Conflict",
     "CorruptStore",
+    "DiskFull",
     "DocumentExists",
     "DocumentNotFound",
     "EmptySelection",
@@ -46,6 +49,7 @@ __all__ = [
     "StoreLocked",
     "StoreMismatch",
     "StoreNotFound",
+    "SyncFailed",
 ]
 
 
@@ -119,6 +123,18 @@ class SchemaTooNew(StoreError):
 
 class CorruptStore(StoreError):
     """A file or row contradicts its digest or another row."""
+
+
+class DiskFull(StoreError):
+    """There is no space left to write; nothing was changed. Deleting documents works even then."""
+
+
+class SyncFailed(StoreError):
+    """The disk did not confirm a write, so nobody knows what it holds: the handle refuses every call from now on.
+
+    Asking again would not help: after a failed fsync a kernel may report success for pages that it gave up. Open the
+    store again; nothing acknowledged before is lost, and what the failed call was to do is then done or not done.
+    """
 
 
 class BackendUnavailable(StoreError):

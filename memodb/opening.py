@@ -9,10 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from memodb.catalog import Catalog, CollectionRow, registry
+from memodb.catalog import Catalog, CollectionRow, erasing, registry
 from memodb.catalog.columns import identifier
 from memodb.catalog.connection import MEMORY
-from memodb.collection import Collection
+from memodb.catalog.pragmas import journal_mode
+from memodb.collection import Collection, finish_deletions
 from memodb.errors import (
     CollectionNotFound,
     CorruptStore,
@@ -22,7 +23,7 @@ from memodb.errors import (
     StoreNotFound,
 )
 from memodb.memory import Backend, Configuration, backend_for
-from memodb.storage import StoreDirectory, WriterLock
+from memodb.storage import Ballast, StoreDirectory, WriterLock, require_local
 from memodb.text import Tokenizer
 
 __all__ = ["Engine", "open_engine", "require_collection"]
@@ -46,6 +47,7 @@ class Engine:
         read_only: bool,
     ) -> None:
         self.path = path
+        self.directory = None if path == MEMORY else StoreDirectory(Path(path))
         self.catalog = catalog
         self.tokenizer = tokenizer
         self.configuration = configuration
@@ -101,8 +103,21 @@ class Engine:
             self.backend,
             read_only=self.read_only,
             write_lock=self._writing,
-            tiles=None if self.path == MEMORY else StoreDirectory(Path(self.path)).segments,
+            directory=self.directory,
         )
+
+    def resume(self) -> None:
+        """Finish what a crash interrupted: deletions whose documents are hidden already.
+
+        Raises
+        ------
+        StoreError
+            It cannot be finished now, for want of space for example.
+        """
+        with self.catalog.read() as session:
+            unfinished = erasing.collections_with_hidden(session)
+        for name in unfinished:
+            finish_deletions(self.collection(name, create=False, seed=None))
 
     def close(self) -> None:
         """Close the catalog and give back the lock; idempotent. A transaction of another thread ends first."""
@@ -115,7 +130,7 @@ class Engine:
     @property
     def disk_bytes(self) -> int:
         """Bytes of the store's files; 0 for one in memory."""
-        return 0 if self.path == MEMORY else StoreDirectory(Path(self.path)).nbytes()
+        return 0 if self.directory is None else self.directory.nbytes()
 
 
 def require_collection(name: str, seed: bytes | None) -> None:
@@ -147,9 +162,12 @@ def open_engine(
         configuration = _configuration(tokenizer_of_store, settings)
         return Engine(name, Catalog.create(name), tokenizer_of_store, configuration, backend, None, read_only=False)
     directory = StoreDirectory(Path(name))
+    require_local(directory.path)
     exists = directory.holds_store()
     if not exists and (read_only or not create):
         directory.require()
+    if not read_only:
+        directory.require_no_backup()
     if not exists:
         # checked before the first file is made: a refused creation leaves nothing behind
         _configuration(bound or Tokenizer.shipped(), settings)
@@ -174,16 +192,25 @@ def _open_files(
     read_only: bool,
     create: bool,
 ) -> Engine:
+    directory.require_own_files()  # looked at again, under the lock
     unfinished = not directory.catalog.exists() or directory.catalog.stat().st_size == 0
     if unfinished and (read_only or not create):
-        raise StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+        raise _interrupted(name)
+    if not read_only:
+        directory.prepare_journal(journal_mode())
     catalog = Catalog.create(directory.catalog) if unfinished else Catalog.open(directory.catalog, read_only=read_only)
     try:
         with catalog.read() as session:
+            registry.require_sound(session)
             stated = registry.get_setting(session, _SETTING)
+            begun = not registry.list_collections(session)
         if stated is None:
+            if not begun:
+                raise CorruptStore(
+                    f"{name} does not say which tokenizer its documents are in: restore it from a backup"
+                )
             if read_only or not create:
-                raise StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+                raise _interrupted(name)
             tokenizer = bound or Tokenizer.shipped()
             configuration = _configuration(tokenizer, settings)
             directory.write_tokenizer(tokenizer.json)
@@ -191,17 +218,38 @@ def _open_files(
                 stated = {"tokenizer": tokenizer.digest, "configuration": configuration.to_dict()}
                 registry.put_setting(session, _SETTING, stated)
         else:
-            tokenizer = _bound_tokenizer(directory, stated["tokenizer"], bound)
-            configuration = Configuration(**stated["configuration"])
+            digest, configuration = _stored(stated, name)
+            tokenizer = _bound_tokenizer(directory, digest, bound)
             _require_same(configuration, settings, name)
+        engine = Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
         if not read_only:
-            with catalog.read() as session:
-                named = registry.named_tiles(session)
-            directory.sweep(named)
-        return Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
+            _tidy(engine, directory)
+        return engine
     except BaseException:
         catalog.close()
         raise
+
+
+def _tidy(engine: Engine, directory: StoreDirectory) -> None:
+    """What a writer does first: sweep up after a crash, finish what it interrupted, set space aside."""
+    directory.prepare()
+    with engine.catalog.read() as session:
+        named = registry.named_tiles(session)
+    directory.sweep(named)
+    engine.resume()
+    Ballast(directory.ballast, directory.catalog).fill()
+
+
+def _interrupted(name: str) -> StoreNotFound:
+    return StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+
+
+def _stored(stated: Any, name: str) -> tuple[str, Configuration]:
+    """Digest of the tokenizer and configuration, as the catalog says them."""
+    try:
+        return str(stated["tokenizer"]), Configuration(**stated["configuration"])
+    except (KeyError, TypeError, InvalidConfiguration) as exc:
+        raise CorruptStore(f"the settings of {name} are none that memodb writes: restore it from a backup") from exc
 
 
 def _configuration(tokenizer: Tokenizer, settings: dict[str, Any]) -> Configuration:

@@ -344,7 +344,7 @@ class Store:
         order : {"newest", "oldest", "id"}
         filters
             ``ids``, ``source``, ``subject``, ``writer`` (exact), ``created_before``, ``created_after``,
-            ``expires_before`` (aware datetimes), ``metadata`` (key to JSON scalar, all must match), ``state``.
+            ``expires_before`` (aware datetimes), ``metadata`` (key to JSON scalar, all must match).
 
         Raises
         ------

@@ -15,7 +15,7 @@ A write session's COMMIT is the only commit point of a store. This room knows no
 geometry is opaque JSON, a document's content an array of integers.
 """
 
-from memodb.catalog import documents, registry
+from memodb.catalog import documents, erasing, registry
 from memodb.catalog.checking import check
 from memodb.catalog.codec import MAX_TOKENS
 from memodb.catalog.connection import Catalog
@@ -36,5 +36,6 @@ __all__ = [
     "SegmentRow",
     "check",
     "documents",
+    "erasing",
     "registry",
 ]

@@ -14,16 +14,27 @@ from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, even
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool, QueuePool, StaticPool
 
-from memodb.catalog import schema
+from memodb.catalog import registry, schema
 from memodb.catalog.failures import mapped
 from memodb.catalog.pragmas import BUSY_TIMEOUT, connect
-from memodb.errors import Conflict, CorruptStore, ReadOnlyStore, StoreClosed, StoreError, StoreLocked, StoreNotFound
+from memodb.errors import (
+    Conflict,
+    CorruptStore,
+    ReadOnlyStore,
+    StoreClosed,
+    StoreError,
+    StoreLocked,
+    StoreNotFound,
+    SyncFailed,
+)
 
 __all__ = ["MEMORY", "Catalog"]
 
 MEMORY: Final = ":memory:"
 _MODE: Final = 0o600
 _KIND: Final = "memodb_kind"
+_FINGERPRINT: Final = "schema"
+"""The setting that keeps the fingerprint of the schema, as it was when memodb made or upgraded it."""
 
 
 class Catalog:
@@ -45,6 +56,7 @@ class Catalog:
         self._timeout = timeout
         self._pid = os.getpid()
         self._closed = False
+        self._poison: SyncFailed | None = None
         self._commits = 0
         self._turn = threading.Lock() if path == MEMORY else None
         self._owner: int | None = None
@@ -117,12 +129,16 @@ class Catalog:
         raw = self._engine.raw_connection()
         try:
             revision = schema.read_revision(_driver(raw.driver_connection))
+            found = schema.fingerprint(_driver(raw.driver_connection))
         finally:
             raw.close()
         if revision is None:
             raise CorruptStore(f"{self.path} is empty: creating it was interrupted; create it again")
         schema.require_known(revision, self.path)
         if revision == schema.HEAD:
+            with self.read() as session:
+                if registry.get_setting(session, _FINGERPRINT) != found:
+                    raise CorruptStore(f"the schema of {self.path} is damaged: restore the store from a backup")
             return
         if self.read_only:
             raise ReadOnlyStore(
@@ -143,6 +159,8 @@ class Catalog:
                         raise Conflict(f"{self.path} holds a catalog already; open it instead of creating it")
                     if found == expected or found is None:
                         schema.upgrade(connection, scripts=scripts)
+                        with Session(connection, join_transaction_mode="rollback_only") as session:
+                            registry.put_setting(session, _FINGERPRINT, schema.fingerprint(driver))
             finally:
                 driver.execute("PRAGMA foreign_keys=ON").close()
 
@@ -191,11 +209,28 @@ class Catalog:
         self.require_usable()
         engine = self._engine.execution_options(**{_KIND: kind})
         try:
-            with mapped(self.path), self._taking_turns(), Session(engine, expire_on_commit=False) as session:
+            with (
+                self._poisonable(),
+                mapped(self.path),
+                self._taking_turns(),
+                Session(engine, expire_on_commit=False) as session,
+            ):
                 yield session
         finally:
             if self._closed:
                 self._pool.dispose()
+
+    @contextlib.contextmanager
+    def _poisonable(self) -> Iterator[None]:
+        try:
+            yield
+        except SyncFailed as exc:
+            self.poison(exc)
+            raise
+
+    def poison(self, exc: SyncFailed) -> None:
+        """Refuse every call from now on: the disk did not confirm a write, so nobody knows what it holds."""
+        self._poison = exc
 
     @contextlib.contextmanager
     def _taking_turns(self) -> Iterator[None]:
@@ -227,7 +262,7 @@ class Catalog:
             self.require_usable()
             # A connection that never writes: SQLite's number does not count a connection's own commits.
             if self._watcher is None:
-                self._watcher = connect(self.path, read_only=self.read_only, timeout=self._timeout)
+                self._watcher = self._own_connection()
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def integrity(self) -> list[str]:
@@ -244,6 +279,59 @@ class Catalog:
             return [str(exc)]
         findings = [line for line in found if line != "ok"]
         return findings + [f"a row of {row[0]} refers to a row of {row[2]} that does not exist" for row in dangling]
+
+    def reindex(self) -> None:
+        """Build every index again from its table.
+
+        Raises
+        ------
+        CorruptStore
+            The tables contradict an index that must be unique; nothing was changed.
+        """
+        with self.write() as session:
+            session.connection().exec_driver_sql("REINDEX")
+
+    def shrink(self) -> bool:
+        """Take the pages that deletions left empty out of the file (VACUUM, in memory); whether there were any.
+
+        Raises
+        ------
+        StoreLocked, DiskFull, StoreError
+            The file is as it was.
+        """
+        if self.path == MEMORY:
+            return False
+        self.require_usable()
+        with self._poisonable(), mapped(self.path), contextlib.closing(self._own_connection()) as raw:
+            if not raw.execute("PRAGMA freelist_count").fetchone()[0]:
+                return False
+            raw.execute("VACUUM")
+            return True
+
+    def _own_connection(self) -> sqlite3.Connection:
+        """One outside of the pool, for what cannot run inside a transaction."""
+        return connect(self.path, read_only=self.read_only, timeout=self._timeout)
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """A copy of one state of the catalog in the new file `path`, mode 0600, by SQLite's backup API; in use or not.
+
+        Raises
+        ------
+        Conflict
+            The file exists.
+        StoreLocked
+            Another process commits so often that no state lasts for as long as the copy takes.
+        DiskFull, StoreError
+        """
+        self.require_usable()
+        _create_file(os.fspath(path))
+        with self._poisonable(), mapped(self.path), contextlib.closing(sqlite3.connect(path)) as target:
+            if self._turn is not None:
+                with self.read() as session:
+                    _driver(session.connection().connection.driver_connection).backup(target)
+                return
+            with contextlib.closing(self._own_connection()) as source:
+                source.backup(target)
 
     def close(self) -> None:
         """Close every connection; a session still open in another thread closes its own when it ends. Idempotent."""
@@ -271,7 +359,12 @@ class Catalog:
         self.close()
 
     def require_usable(self) -> None:
-        """Raise StoreClosed after `close`, StoreError in a forked process."""
+        """Raise StoreClosed after `close`, SyncFailed after a failed sync, StoreError in a forked process."""
+        if self._poison is not None and not self._closed:
+            raise SyncFailed(
+                f"the disk did not confirm a write, so {self.path} serves nothing any more: close it and open it again "
+                f"({self._poison})"
+            ) from self._poison
         if self._closed:
             raise StoreClosed(f"the catalog {self.path} was closed; open it again")
         if os.getpid() != self._pid:

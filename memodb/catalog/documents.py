@@ -18,14 +18,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from memodb.catalog.codec import decode_tokens
 from memodb.catalog.columns import aware, canonical_json, identifier
 from memodb.catalog.execution import changed, chunks
 from memodb.catalog.filters import Filters, among, conditions, known_state
 from memodb.catalog.models import Document, DocumentState
 from memodb.catalog.registry import bump_collection, bump_segments, forget_tiles
+from memodb.catalog.seals import broken, raw_values, resealed
 from memodb.errors import Conflict, CorruptStore, DocumentExists, InvalidInput
 
 __all__ = [
@@ -35,7 +37,6 @@ __all__ = [
     "NewDocument",
     "Order",
     "count",
-    "delete_many",
     "existing",
     "find",
     "ids_at",
@@ -56,12 +57,19 @@ DIGEST_BYTES = 32
 PLACE_BITS = 62
 Order: TypeAlias = Literal["newest", "oldest", "id"]
 Tokens: TypeAlias = npt.NDArray[np.int32]
+Places: TypeAlias = npt.NDArray[np.int64]
 
 _CHUNK = 5000
 _MOST = 2**63 - 1  # SQLite's largest integer
 _ROWS_AT_A_TIME = 500
 _BLOBS_AT_A_TIME = 64
+_DOCUMENT: sa.Table = Document.__table__  # type: ignore[assignment]
+_RAW_DOCUMENT = sa.table("document", *(sa.column(column.name) for column in _DOCUMENT.columns))
+"""Without types: its values are converted once, for the seal and for the row."""
 _ANY = Filters(state=None)
+_LIVE = Document.state == DocumentState.LIVE.value
+UNFINISHED = (sa.text("document.state <> 'live'"), Document.state == DocumentState.ERASING.value)
+"""Being erased. The first condition is an index's own, spelt alike so that SQLite sees that it may use that."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +165,9 @@ def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument
     try:
         # A savepoint, so that a caller who catches the error and commits has not stored half of them.
         with session.begin_nested():
-            session.connection().execute(sa.insert(Document.__table__), values)  # type: ignore[arg-type]
+            session.connection().execute(sa.insert(_RAW_DOCUMENT), values)
     except IntegrityError as exc:
         raise _refusal(session, collection_id, [value["id"] for value in values], exc) from exc
-    except StatementError as exc:
-        if isinstance(exc.orig, InvalidInput):  # of a column type, wrapped by SQLAlchemy
-            raise InvalidInput(*exc.orig.args) from exc
-        raise
     bump_segments(session, collection_id, {value["segment_id"] for value in values})
     return len(values)
 
@@ -200,7 +204,7 @@ def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
     )
     if not isinstance(row.digest, bytes) or len(row.digest) != DIGEST_BYTES:
         raise InvalidInput(f"the digest of document {row.id!r} must be {DIGEST_BYTES} bytes")
-    return {
+    values = {
         "place": row.place,
         "collection_id": collection_id,
         "id": row.id,
@@ -217,13 +221,14 @@ def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
         "tokens": row.tokens,
         "text": row.text,
     }
+    return raw_values(_DOCUMENT, values)
 
 
 def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: IntegrityError) -> Conflict:
     if "FOREIGN KEY" in str(exc.orig):
         return Conflict("documents name a collection that does not exist or a segment that is not one of its own")
     twice = {name for name, times in Counter(ids).items() if times > 1}
-    taken = sorted(twice | set(existing(session, collection_id, ids)))
+    taken = sorted(twice | existing(session, collection_id, ids))
     if not taken:
         return Conflict(f"the documents cannot be inserted: {exc.orig}")
     named = ", ".join(map(repr, taken[:5])) + (f" and {len(taken) - 5} more" if len(taken) > 5 else "")
@@ -231,26 +236,27 @@ def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: Inte
 
 
 def find(session: Session, collection_id: str, document_id: str) -> DocumentRow | None:
-    """The document of this id in whatever state, or None."""
+    """The live document of this id, or None."""
     identifier(document_id, "document id")
-    row = session.execute(_ROWS.where(Document.collection_id == collection_id, Document.id == document_id)).first()
+    chosen = (Document.collection_id == collection_id, Document.id == document_id, _LIVE)
+    row = session.execute(_ROWS.where(*chosen)).first()
     return None if row is None else _document(row)
 
 
-def existing(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, bytes]:
-    """Those of `ids` that the collection has, in whatever state, with their digests."""
-    return dict(_by_id(session, collection_id, ids, Document.digest))
+def existing(session: Session, collection_id: str, ids: Iterable[str]) -> set[str]:
+    """Those of `ids` that the collection has, in whatever state."""
+    return set(select_ids(session, collection_id, Filters(ids=tuple(ids), state=None)))
 
 
 def tokens_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, Tokens]:
-    """Token arrays (int32, shape (n,)) of those of `ids` that the collection has.
+    """Token arrays (int32, shape (n,)) of those of `ids` that are live documents of the collection.
 
     Raises
     ------
     CorruptStore
-        A stored array does not decode.
+        A row is not as it was written, or its array does not decode.
     """
-    return dict(_by_id(session, collection_id, ids, Document.tokens))
+    return {i: _intact(i, tokens, damaged) for i, tokens, damaged in _by_id(session, collection_id, ids, *_TOKENS)}
 
 
 def texts_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, str]:
@@ -264,20 +270,28 @@ def texts_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[s
     return {i: text for i, text in _by_id(session, collection_id, ids, Document.text) if text is not None}
 
 
-def _by_id(session: Session, collection_id: str, ids: Iterable[str], column: Any) -> Iterator[tuple[str, Any]]:
+def _by_id(session: Session, collection_id: str, ids: Iterable[str], *columns: Any) -> Iterator[Any]:
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        statement = sa.select(Document.id, column).where(Document.collection_id == collection_id, among(chunk))
-        for row in session.execute(statement):
-            yield row[0], row[1]
+        chosen = (Document.collection_id == collection_id, among(chunk), _LIVE)
+        yield from session.execute(sa.select(Document.id, *columns).where(*chosen))
+
+
+_TOKENS = (sa.type_coerce(Document.tokens, sa.types.NULLTYPE), broken(_DOCUMENT))
+
+
+def _intact(document_id: str, tokens: Any, damaged: bool) -> Tokens:
+    """The tokens of a row, once its seal was looked at: what decodes may still be another document's text."""
+    if damaged:
+        raise CorruptStore(f"the row of document {document_id!r} is damaged: run `memodb check`")
+    return decode_tokens(tokens)
 
 
 def ids_at(session: Session, collection_id: str, places: Iterable[int]) -> dict[int, str]:
     """Ids of the live documents whose row keys are these; keys that name nothing are passed over."""
     found: dict[int, str] = {}
     for chunk in chunks(places, _CHUNK):
-        live = (Document.collection_id == collection_id, Document.state == DocumentState.LIVE.value)
-        rows = session.execute(sa.select(Document.place, Document.id).where(_at(chunk), *live))
-        found.update((row[0], row[1]) for row in rows)
+        chosen = (Document.collection_id == collection_id, _LIVE, _at(chunk))
+        found.update((row[0], row[1]) for row in session.execute(sa.select(Document.place, Document.id).where(*chosen)))
     return found
 
 
@@ -287,17 +301,24 @@ def _at(places: Iterable[int]) -> sa.ColumnElement[bool]:
     return Document.place.in_(sa.select(listed.c.value))
 
 
-def places_in(session: Session, collection_id: str, segment_id: str) -> npt.NDArray[np.int64]:
-    """Row keys of the documents of a segment, in whatever state, ascending: int64 (n,)."""
-    chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id)
-    found = session.scalars(sa.select(Document.place).where(*chosen))
-    return np.sort(np.fromiter(found, dtype=np.int64))
+def places_in(session: Session, collection_id: str, segment_id: str) -> tuple[Places, Places]:
+    """Row keys of the documents of a segment, ascending int64 (n,): of the live ones, and of those being erased."""
+    inside = sa.select(Document.place).where(Document.collection_id == collection_id, Document.segment_id == segment_id)
+    # From two indexes alone: looking at each row's state would read the whole table.
+    every = np.sort(np.fromiter(session.scalars(inside), dtype=np.int64))
+    erasing = np.sort(np.fromiter(session.scalars(inside.where(*UNFINISHED)), dtype=np.int64))
+    return np.setdiff1d(every, erasing, assume_unique=True), erasing
 
 
 def stream_segment(
-    session: Session, collection_id: str, segment_id: str, *, places: Iterable[int] | None = None
+    session: Session,
+    collection_id: str,
+    segment_id: str,
+    *,
+    places: Iterable[int] | None = None,
+    state: DocumentState = DocumentState.LIVE,
 ) -> Iterator[tuple[str, Tokens]]:
-    """Id and tokens of each document of the segment, in whatever state, by id; a few at a time in memory.
+    """Id and tokens of each document of the segment that is in this state, by id; a few at a time in memory.
 
     Parameters
     ----------
@@ -307,17 +328,18 @@ def stream_segment(
     Raises
     ------
     CorruptStore
-        A stored array does not decode.
+        A row is not as it was written, or its array does not decode.
     """
-    statement = (
-        sa.select(Document.id, Document.tokens)
-        .where(Document.collection_id == collection_id, Document.segment_id == segment_id)
-        .order_by(Document.id)
+    chosen = (
+        Document.collection_id == collection_id,
+        Document.segment_id == segment_id,
+        Document.state == state.value,
     )
+    statement = sa.select(Document.id, *_TOKENS).where(*chosen).order_by(Document.id)
     if places is not None:
         statement = statement.where(_at(places))
     for row in session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME}):
-        yield row[0], row[1]
+        yield row[0], _intact(row[0], row[1], row[2])
 
 
 def select(
@@ -392,23 +414,6 @@ def token_total(session: Session, collection_id: str, filters: Filters | None = 
     return int(session.scalar(statement.where(*conditions(collection_id, filters or Filters()))) or 0)
 
 
-def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
-    """Delete documents of whatever state; the number that were there. Ids that name nothing are passed over.
-
-    The tiles of their segments are no longer named: they hold what is deleted.
-    """
-    removed = 0
-    touched: set[str] = set()
-    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk))
-        touched.update(session.scalars(sa.select(Document.segment_id).where(*chosen).distinct()))
-        removed += changed(session, sa.delete(Document).where(*chosen))
-    if removed:
-        bump_segments(session, collection_id, touched)
-        forget_tiles(session, collection_id, touched)
-    return removed
-
-
 def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: str) -> int:
     """Record documents as members of another segment; the number that were elsewhere before.
 
@@ -444,7 +449,7 @@ def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires
     found = 0
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
         chosen = (Document.collection_id == collection_id, among(chunk))
-        found += changed(session, sa.update(Document).where(*chosen).values(expires_at=value))
+        found += changed(session, sa.update(Document).where(*chosen).values(**resealed(_DOCUMENT, expires_at=value)))
     if found:
         bump_collection(session, collection_id)
     return found

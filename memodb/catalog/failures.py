@@ -9,12 +9,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from memodb.errors import (
     Conflict,
     CorruptStore,
+    DiskFull,
     InvalidInput,
     MemodbError,
     ReadOnlyStore,
     StoreClosed,
     StoreError,
     StoreLocked,
+    SyncFailed,
 )
 
 __all__ = ["mapped", "translate"]
@@ -25,6 +27,13 @@ _RECOVERY_NEEDED = {
     sqlite3.SQLITE_READONLY_ROLLBACK,
     sqlite3.SQLITE_READONLY_CANTINIT,
 }
+# A journal that cannot be truncated or removed either: whether the transaction it belongs to stands is not known.
+_NOT_CONFIRMED = {
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_DELETE,
+}
 
 
 @contextmanager
@@ -34,6 +43,8 @@ def mapped(path: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as exc:
         raise translate(_first(exc), path) from exc
+    except UnicodeDecodeError as exc:  # of a text, or of the name that SQLite's own message is about
+        raise CorruptStore(f"the catalog {path} is damaged: {exc.reason}; run `memodb check`") from exc
 
 
 def _first(exc: Exception) -> Exception:
@@ -70,7 +81,9 @@ def _from_sqlite(cause: sqlite3.Error, path: str) -> MemodbError:
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptStore(f"the catalog {path} is damaged: {cause}; restore it from a backup")
     if primary == sqlite3.SQLITE_FULL:
-        return StoreError(f"no space left to write the catalog {path}; nothing was changed; free space and try again")
+        return DiskFull(f"no space left to write the catalog {path}; nothing was changed; free space and try again")
+    if code in _NOT_CONFIRMED:
+        return SyncFailed(f"the disk did not confirm a write of the catalog {path}: {cause}; open the store again")
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return StoreError(f"the file {path} cannot be read or written: {cause}; check the disk, path and permissions")
     if primary == sqlite3.SQLITE_CONSTRAINT:
@@ -79,6 +92,6 @@ def _from_sqlite(cause: sqlite3.Error, path: str) -> MemodbError:
         return InvalidInput(f"a value is too large to be stored: {cause}")
     if isinstance(cause, sqlite3.ProgrammingError) and "closed" in str(cause):
         return StoreClosed(f"the catalog {path} was closed while in use")
-    if "user-defined function" in str(cause):
-        return CorruptStore(f"a document of {path} has damaged metadata")
+    if "user-defined function" in str(cause) or "Could not decode to UTF-8" in str(cause):
+        return CorruptStore(f"a row of {path} is damaged: run `memodb check`")
     return StoreError(f"the catalog {path} cannot serve this call: {cause}")

@@ -78,14 +78,15 @@ class Filters:
 
     @classmethod
     def build(cls, **conditions: Any) -> Self:
-        """Filters from keyword arguments, as a caller of ``documents(**filters)`` wrote them.
+        """Filters from keyword arguments, as a caller of ``documents(**filters)`` wrote them: of live documents, since
+        what is being erased is nobody's to see.
 
         Raises
         ------
         InvalidInput
             A name that is no filter, with the list of those that are; or a value as the class says.
         """
-        allowed = [field.name for field in fields(cls)]
+        allowed = [field.name for field in fields(cls) if field.name != "state"]
         unknown = sorted(set(conditions) - set(allowed))
         if unknown:
             raise InvalidInput(f"unknown filter {', '.join(map(repr, unknown))}; the filters are: {', '.join(allowed)}")

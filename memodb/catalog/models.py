@@ -23,11 +23,16 @@ from memodb.catalog.columns import CanonicalJson, CompressedText, TokenArray, Ut
 
 __all__ = ["Base", "Collection", "Document", "DocumentState", "Segment", "Setting"]
 
+_UNSEALED = text("x''")
+"""No row has it but in the middle of a migration."""
+
 
 class DocumentState(enum.StrEnum):
     """What may be done with a document. Stored as text, without a CHECK, so that a later memodb can add states."""
 
     LIVE = "live"
+    ERASING = "erasing"
+    """Its deletion is committed: no read path returns it any more; its row goes with the deletion's second commit."""
 
 
 class Base(DeclarativeBase):
@@ -51,6 +56,7 @@ class Setting(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[Any] = mapped_column(CanonicalJson)
+    seal: Mapped[bytes] = mapped_column(LargeBinary, server_default=_UNSEALED)
 
 
 class Collection(Base):
@@ -64,6 +70,7 @@ class Collection(Base):
     key: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcMicroseconds)
     version: Mapped[int]
+    seal: Mapped[bytes] = mapped_column(LargeBinary, server_default=_UNSEALED)
 
 
 class Segment(Base):
@@ -78,12 +85,14 @@ class Segment(Base):
     geometry: Mapped[Any] = mapped_column(CanonicalJson)
     version: Mapped[int]
     tile: Mapped[str | None] = mapped_column(Text)
+    seal: Mapped[bytes] = mapped_column(LargeBinary, server_default=_UNSEALED)
 
 
 class Document(Base):
     """A document: where it came from, what it says, which memory holds it.
 
-    Only `segment_id`, `state` and `expires_at` may change after the insert; a trigger of the schema refuses the rest.
+    Only `segment_id`, `state` and `expires_at` (with `seal`) may change after the insert; a trigger of the schema
+    refuses the rest.
     """
 
     __tablename__ = "document"
@@ -98,6 +107,8 @@ class Document(Base):
         Index(None, "collection_id", "created_at", "id"),
         Index(None, "collection_id", "expires_at", "id", sqlite_where=text("expires_at IS NOT NULL")),
         Index(None, "collection_id", "segment_id", "id"),
+        # Empty but for the time of an erasure: finding one that was interrupted costs nothing.
+        Index("ix_document_unfinished", "collection_id", "segment_id", "id", sqlite_where=text("state <> 'live'")),
     )
 
     place: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=lambda: secrets.randbits(62))
@@ -116,5 +127,6 @@ class Document(Base):
     # Last, so that a listing reads a row's first page and never follows it into the blobs.
     tokens: Mapped[npt.NDArray[np.int32]] = mapped_column(TokenArray, deferred=True)
     text: Mapped[str | None] = mapped_column(CompressedText, deferred=True)
+    seal: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, server_default=_UNSEALED)
 
     __mapper_args__ = {"primary_key": [collection_id, id]}  # noqa: A003, RUF012  # SQLAlchemy reads it

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from memodb.catalog.filters import FUNCTION_NAME, metadata_has
+from memodb.catalog.seals import SEAL, seal
 from memodb.errors import StoreError, StoreLocked
 
 __all__ = ["BUSY_TIMEOUT", "connect", "journal_mode"]
@@ -85,3 +86,4 @@ def _configure(connection: sqlite3.Connection, path: str, *, read_only: bool) ->
         if found is None or found[0] != wanted:
             raise StoreLocked(f"the journal mode of {path} cannot be set to {wanted} while others have it open")
     connection.create_function(FUNCTION_NAME, 2, metadata_has, deterministic=True)
+    connection.create_function(SEAL, -1, seal, deterministic=True)

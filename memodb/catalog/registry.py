@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Insert, Table, and_, column, delete, func, insert, select, update
+from sqlalchemy import table as lightweight
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
 from memodb.catalog.execution import changed
-from memodb.catalog.models import Collection, Document, Segment, Setting
-from memodb.errors import CollectionNotFound, Conflict, InvalidInput, NotFound
+from memodb.catalog.models import Collection, Document, DocumentState, Segment, Setting
+from memodb.catalog.seals import broken, raw_values, resealed
+from memodb.errors import CollectionNotFound, Conflict, CorruptStore, InvalidInput, NotFound
 
 __all__ = [
     "KEY_BYTES",
@@ -26,6 +28,8 @@ __all__ = [
     "add_segment",
     "bump_collection",
     "bump_segments",
+    "damaged_segments",
+    "empty_segments",
     "find_collection",
     "forget_tiles",
     "get_setting",
@@ -34,11 +38,17 @@ __all__ = [
     "named_tiles",
     "put_setting",
     "remove_segment",
+    "require_sound",
     "reshape_segment",
     "set_tile",
+    "unused_ordinal",
 ]
 
 KEY_BYTES = 32
+
+_SETTING: Table = Setting.__table__  # type: ignore[assignment]
+_COLLECTION: Table = Collection.__table__  # type: ignore[assignment]
+_SEGMENT: Table = Segment.__table__  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class CollectionRow:
 
 @dataclass(frozen=True)
 class CollectionSummary:
-    """A collection with the number of its documents and of their tokens, of every state."""
+    """A collection with the number of its live documents and of their tokens."""
 
     collection: CollectionRow
     documents: int
@@ -76,6 +86,27 @@ class SegmentRow:
     tile: str | None = None
 
 
+def _inserted(table: Table, **values: Any) -> Insert:
+    raw = raw_values(table, values)
+    return insert(lightweight(table.name, *map(column, raw))).values(**raw)
+
+
+def require_sound(session: Session) -> None:
+    """Refuse a catalog whose settings or collections are damaged: every other row is found through them.
+
+    Raises
+    ------
+    CorruptStore
+        A row is not as it was written.
+    """
+    for table in (_SETTING, _COLLECTION):
+        found = session.execute(select(table.columns["name"]).where(broken(table))).first()
+        if found is not None:
+            raise CorruptStore(
+                f"the {table.name} {found[0]!r} in the catalog is damaged: restore the store from a backup"
+            )
+
+
 def get_setting(session: Session, name: str, default: Any = None) -> Any:
     """The setting's JSON value, or `default` where it was never put."""
     row = session.execute(select(Setting.value).where(Setting.name == name)).first()
@@ -92,8 +123,9 @@ def put_setting(session: Session, name: str, value: Any) -> None:
     """
     identifier(name, "setting name")
     canonical_json(value, f"setting {name!r}")
-    if not changed(session, update(Setting).where(Setting.name == name).values(value=value)):
-        session.execute(insert(Setting).values(name=name, value=value))
+    sealed = resealed(_SETTING, value=value)
+    if not changed(session, update(Setting).where(Setting.name == name).values(**sealed)):
+        session.execute(_inserted(_SETTING, name=name, value=value))
 
 
 def add_collection(
@@ -104,7 +136,7 @@ def add_collection(
     Raises
     ------
     Conflict
-        The name is taken.
+        The name is taken, or the key: documents are named in a memory, and in the catalog, by a hash under that key.
     InvalidInput
         The name is no identifier, the key is not 32 bytes, or the time has no timezone.
     """
@@ -113,6 +145,11 @@ def add_collection(
         raise InvalidInput(f"a collection's key must be {KEY_BYTES} bytes")
     if session.execute(select(Collection.id).where(Collection.name == name)).first() is not None:
         raise Conflict(f"a collection named {name!r} exists already")
+    if key is not None and session.execute(select(Collection.id).where(Collection.key == key)).first() is not None:
+        raise Conflict("another collection of the store has this seed: collections share nothing, leave seed out")
+    require_sound(
+        session
+    )  # else one whose name was damaged would be taken for missing, and an empty one made beside it
     row = CollectionRow(
         id=secrets.token_hex(16),
         name=name,
@@ -120,7 +157,7 @@ def add_collection(
         created_at=datetime.now(UTC) if created_at is None else aware(created_at, "created_at"),
         version=0,
     )
-    session.execute(insert(Collection).values(**vars(row)))
+    session.execute(_inserted(_COLLECTION, **vars(row)))
     return row
 
 
@@ -145,7 +182,7 @@ def list_collections(session: Session) -> list[CollectionSummary]:
     """Every collection with its counts, by name. Reads each document's row once."""
     rows = session.execute(
         select(*_COLLECTION_COLUMNS, func.count(Document.id), func.coalesce(func.sum(Document.token_count), 0))
-        .outerjoin(Document, Document.collection_id == Collection.id)
+        .outerjoin(Document, and_(Document.collection_id == Collection.id, Document.state == DocumentState.LIVE.value))
         .group_by(Collection.id)
         .order_by(Collection.name)
     )
@@ -180,18 +217,40 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
     canonical_json(geometry, "geometry")
     bump_collection(session, collection_id)
     row = SegmentRow(id=secrets.token_hex(16), collection_id=collection_id, geometry=geometry, version=0)
-    session.execute(insert(Segment).values(**vars(row)))
+    session.execute(_inserted(_SEGMENT, **vars(row)))
     return row
 
 
 def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
-    """The collection's segments by id: there is no order of creation to tell."""
+    """The collection's segments by id: there is no order of creation to tell.
+
+    Raises
+    ------
+    CorruptStore
+        A row is not as it was written.
+    """
     rows = session.execute(
-        select(Segment.id, Segment.collection_id, Segment.geometry, Segment.version, Segment.tile)
+        select(Segment.id, Segment.collection_id, Segment.geometry, Segment.version, Segment.tile, broken(_SEGMENT))
         .where(Segment.collection_id == collection_id)
         .order_by(Segment.id)
-    )
-    return [SegmentRow(*row) for row in rows]
+    ).all()
+    for row in rows:
+        if row[5]:
+            raise CorruptStore(f"the row of segment {row[0]!r} is damaged: run `memodb check --fix`")
+    return [SegmentRow(*row[:5]) for row in rows]
+
+
+def unused_ordinal(session: Session, collection_id: str) -> int:
+    """A number that no intact segment's geometry has as its ordinal, for one whose own is lost."""
+    chosen = (Segment.collection_id == collection_id, ~broken(_SEGMENT))
+    taken = [geometry.get("ordinal", 0) for geometry in session.scalars(select(Segment.geometry).where(*chosen))]
+    return max(taken, default=-1) + 1
+
+
+def damaged_segments(session: Session, collection_id: str) -> list[str]:
+    """Ids of the collection's segments whose rows are not as they were written."""
+    chosen = (Segment.collection_id == collection_id, broken(_SEGMENT))
+    return sorted(session.scalars(select(Segment.id).where(*chosen)))
 
 
 def reshape_segment(session: Session, collection_id: str, segment_id: str, geometry: Any) -> None:
@@ -208,7 +267,7 @@ def reshape_segment(session: Session, collection_id: str, segment_id: str, geome
     session.execute(
         update(Segment)
         .where(Segment.collection_id == collection_id, Segment.id == segment_id)
-        .values(geometry=geometry, tile=None)
+        .values(**resealed(_SEGMENT, geometry=geometry, tile=None))
     )
 
 
@@ -221,7 +280,7 @@ def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | 
         It is not a segment of this collection.
     """
     statement = update(Segment).where(Segment.collection_id == collection_id, Segment.id == segment_id)
-    if not changed(session, statement.values(tile=tile)):
+    if not changed(session, statement.values(**resealed(_SEGMENT, tile=tile))):
         raise NotFound(f"the collection has no segment {segment_id!r}")
 
 
@@ -255,6 +314,14 @@ def bump_segments(session: Session, collection_id: str, segment_ids: Iterable[st
         if not changed(session, statement):
             raise NotFound(f"the collection has no segment {segment_id!r}")
     bump_collection(session, collection_id)
+
+
+def empty_segments(session: Session, collection_id: str) -> list[str]:
+    """Ids of the collection's segments that no document is in, of whatever state."""
+    inside = select(Document.id).where(
+        Document.collection_id == Segment.collection_id, Document.segment_id == Segment.id
+    )
+    return sorted(session.scalars(select(Segment.id).where(Segment.collection_id == collection_id, ~inside.exists())))
 
 
 def remove_segment(session: Session, collection_id: str, segment_id: str) -> None:

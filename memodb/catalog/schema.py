@@ -3,6 +3,7 @@
 Alembic takes 100 ms to import, so only creating or upgrading loads it; a normal open reads one row.
 """
 
+import hashlib
 import sqlite3
 from importlib.resources import files
 from typing import Final
@@ -11,9 +12,9 @@ from sqlalchemy import Connection
 
 from memodb.errors import CorruptStore, SchemaTooNew
 
-__all__ = ["HEAD", "REVISIONS", "SCRIPTS", "read_revision", "require_known", "upgrade"]
+__all__ = ["HEAD", "REVISIONS", "SCRIPTS", "fingerprint", "read_revision", "require_known", "upgrade"]
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision this memodb knows, oldest first; a test compares them with the migration scripts."""
 HEAD: Final = REVISIONS[-1]
 SCRIPTS: Final = str(files("memodb.catalog") / "migrations")
@@ -36,6 +37,17 @@ def read_revision(connection: sqlite3.Connection) -> str | None:
     if len(found) != 1 or not {"setting", "collection", "segment", "document"} <= tables:
         raise CorruptStore("the file is a SQLite database, but not a memodb catalog")
     return str(found[0][0])
+
+
+def fingerprint(connection: sqlite3.Connection) -> str:
+    """SHA-256 over the names and definitions of all tables, indexes and triggers, in hexadecimal.
+
+    SQLite believes what its schema table says: a bit flipped there could disarm a trigger, or hide the rows of an
+    index. Kept in the catalog rather than in the code, because another version of SQLAlchemy may spell a definition
+    otherwise.
+    """
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
+    return hashlib.sha256(repr(connection.execute(query).fetchall()).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def require_known(revision: str, path: str) -> None:

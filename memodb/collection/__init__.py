@@ -1,13 +1,15 @@
 """A collection: documents and the memory that holds them, changed together.
 
-:mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`layout` which segment holds what,
-:mod:`collection` the live whole, :mod:`checkpoint` its memories as files, :mod:`maintenance` its check and canonical
-form.
+:mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`purge` how a deletion ends,
+:mod:`layout` which segment holds what, :mod:`collection` the live whole, :mod:`checkpoint` its memories as files,
+:mod:`inspection` its check, :mod:`compaction` its canonical form.
 """
 
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
-from memodb.collection.maintenance import CheckReport, check, compact, rebuilt_digest
+from memodb.collection.compaction import compact
+from memodb.collection.inspection import CheckReport, check, rebuilt_digest
+from memodb.collection.purge import finish_deletions
 from memodb.collection.records import Document, Record
 from memodb.collection.streams import AppendResult, append_many, export
 from memodb.collection.transaction import Outcome, Transaction
@@ -25,5 +27,6 @@ __all__ = [
     "checkpoint",
     "compact",
     "export",
+    "finish_deletions",
     "rebuilt_digest",
 ]

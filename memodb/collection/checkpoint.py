@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memodb.catalog import SegmentRow, documents, registry
-from memodb.collection.layout import extend
+from memodb.catalog import DocumentState, SegmentRow, documents, registry
+from memodb.collection.layout import batches, extend
 from memodb.errors import CorruptStore, StoreError
 from memodb.memory import Geometry, Memory, Segment
-from memodb.storage import read_tile, remove_orphans, write_tile
+from memodb.storage import Leases, read_tile, remove_orphans, write_tile
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from memodb.collection.collection import Collection
 
-__all__ = ["CHECKPOINT_TOKENS", "Material", "checkpoint", "due_checkpoint", "material", "tidy"]
+__all__ = ["CHECKPOINT_TOKENS", "Material", "checkpoint", "due_checkpoint", "material", "tidy", "written_tile"]
+
+Documents = list[tuple[int, np.ndarray]]
 
 CHECKPOINT_TOKENS = 1 << 16
 """Tokens that may be memorised again at open before a checkpoint is due, or an eighth of a larger segment."""
 
 
 class Material:
-    """What a segment is made of: a tile's memory, or an empty one, and the documents to memorise on top.
+    """What a segment is made of: a tile's memory, or an empty one, and the documents that it has too few or too many.
 
     Parameters
     ----------
@@ -39,18 +41,23 @@ class Material:
     tile : str or None
         Name of the tile that ``base`` came from.
     missing : list of (symbol, token ids)
+        Live documents that came after the tile.
+    surplus : list of (symbol, token ids)
+        Documents in the tile whose deletion was committed, and not yet finished.
     """
 
-    def __init__(self, base: Segment, tile: str | None, missing: list[tuple[int, np.ndarray]]) -> None:
+    def __init__(self, base: Segment, tile: str | None, missing: Documents, surplus: Documents) -> None:
         self.base = base
         self.tile = tile
         self.held = base.tokens
         self.missing = missing
+        self.surplus = surplus
 
     def segment(self) -> Segment:
         """The whole segment; takes the base over."""
-        extend(self.base, self.missing)
-        return self.base
+        for batch in batches(self.surplus):
+            self.base.subtract(self.base.contribution(batch))
+        return extend(self.base, self.missing)
 
 
 def material(
@@ -68,32 +75,70 @@ def material(
     CorruptStore
         ``strict``, and the tile is missing, damaged or of other documents; or a stored document is damaged.
     """
-    base, tile = memory.new_segment(Geometry.from_dict(row.geometry)), None
-    places = documents.places_in(session, collection.id, row.id).astype(np.uint64)
     if row.tile is not None and collection.tiles is not None:
         try:
-            base, tile = _restored(collection.tiles, memory, row, places), row.tile
+            return _on_tile(collection, memory, session, row)
         except CorruptStore:
             if strict:
                 raise
             # A tile is derived, and a reader may find that the writer has just superseded it: the documents decide.
-            base = memory.new_segment(Geometry.from_dict(row.geometry))
+    stored = documents.stream_segment(session, collection.id, row.id)
+    return Material(_empty(memory, row), None, list(collection.symbolised(stored)), [])
+
+
+def _on_tile(collection: Collection, memory: Memory, session: Session, row: SegmentRow) -> Material:
+    found = documents.places_in(session, collection.id, row.id)
+    places, hidden = (keys.astype(np.uint64) for keys in found)
+    base = _restored(collection, memory, row, np.concatenate([places, hidden]))
     known = memory.backend.to_host(base.symbols)
-    absent = None if tile is None else places[~np.isin(places, known)].tolist()
-    stored = documents.stream_segment(session, collection.id, row.id, places=absent) if absent != [] else iter(())
-    return Material(base, tile, list(collection.symbolised(stored)))
+
+    def read(wanted: np.ndarray, state: DocumentState) -> Documents:
+        if not wanted.size:
+            return []
+        chosen = {"places": wanted.tolist(), "state": state}
+        return list(collection.symbolised(documents.stream_segment(session, collection.id, row.id, **chosen)))
+
+    missing = read(places[~np.isin(places, known)], DocumentState.LIVE)
+    surplus = read(hidden[np.isin(hidden, known)], DocumentState.ERASING)
+    return Material(base, row.tile, missing, surplus)
 
 
-def _restored(tiles: Path, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:
+def _empty(memory: Memory, row: SegmentRow) -> Segment:
+    return memory.new_segment(Geometry.from_dict(row.geometry, memory.configuration))
+
+
+def _restored(collection: Collection, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:
     """The memory that a tile holds; CorruptStore where it is damaged or holds more than the segment's documents."""
-    facts, arrays = read_tile(tiles, str(row.tile))
-    if facts.get("geometry") != row.geometry:
-        raise CorruptStore(f"the tile {tiles / str(row.tile)} is of another geometry than its segment")
-    segment = memory.new_segment(Geometry.from_dict(row.geometry))
+    tile = f"the tile {row.tile} of segment {row.id}"
+    segment = _empty(memory, row)
+    # Every count lies in a cell, or in 16 bytes of a table beside it.
+    cells = sum(matrix.rows * matrix.columns for matrix in segment.matrices)
+    facts, arrays = read_tile(_tiles(collection), str(row.tile), limit=17 * cells + 8 * places.size)
+    if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
+        raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])
     if not bool(np.isin(arrays["symbols"], places).all()):
-        raise CorruptStore(f"the tile {tiles / str(row.tile)} holds documents that the segment does not have")
+        raise CorruptStore(f"{tile} holds documents that the segment does not have")
     return segment
+
+
+def _tiles(collection: Collection) -> Path:
+    if collection.tiles is None:
+        raise CorruptStore("a store in memory has no tiles")
+    return collection.tiles
+
+
+def written_tile(collection: Collection, segment: Segment) -> tuple[str, int]:
+    """Write a segment to a tile; its name, and the tokens in it. Durable, and not yet named by the catalog.
+
+    Raises
+    ------
+    DiskFull, StoreError, SyncFailed
+        It cannot be written.
+    """
+    facts = {"geometry": segment.geometry.to_dict(), "tokens": segment.tokens}
+    with collection.syncing():
+        return write_tile(_tiles(collection), facts, segment.state()), segment.tokens
 
 
 def checkpoint(collection: Collection, *, everything: bool) -> int:
@@ -127,8 +172,7 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
                 tile, held = None, 0
             behind = segment.tokens - held
             if behind >= max(CHECKPOINT_TOKENS, segment.tokens // 8) or (everything and (behind or tile is None)):
-                facts = {"geometry": segment.geometry.to_dict(), "tokens": segment.tokens}
-                fresh[segment_id] = write_tile(collection.tiles, facts, segment.state()), segment.tokens
+                fresh[segment_id] = written_tile(collection, segment)
         if fresh:
             with collection.catalog.write() as session:
                 for segment_id, (tile, _) in fresh.items():
@@ -147,15 +191,17 @@ def due_checkpoint(collection: Collection) -> None:
 
 
 def tidy(collection: Collection) -> None:
-    """Remove the tiles that no row of the store names: superseded ones, those of deleted documents, a crash's.
+    """Destroy the tiles that no row of the store names: superseded ones, those of deleted documents, a crash's.
 
     Raises
     ------
     StoreError
         One cannot be removed; it may hold what was deleted.
     """
-    if collection.tiles is None:
+    if collection.directory is None:
         return
     with collection.catalog.read() as session:
         named = registry.named_tiles(session)
-    remove_orphans(collection.tiles, named)
+    if collection.directory.superseded(named):
+        with collection.syncing(), Leases(collection.directory.leases).destroying():
+            remove_orphans(collection.directory.segments, named)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,9 @@ from memodb.collection.checkpoint import material
 from memodb.collection.locks import SharedLock
 from memodb.collection.records import document_digest, document_symbol
 from memodb.collection.transaction import Transaction
-from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore
+from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore, SyncFailed
 from memodb.memory import Backend, Configuration, Memory, Segment
+from memodb.storage import Leases, StoreDirectory
 from memodb.text import Tokenizer
 
 __all__ = ["Collection"]
@@ -42,8 +42,8 @@ class Collection:
         Refuse writes, and follow those of the writer's process.
     write_lock : RLock
         The store's: writers of all its collections take turns.
-    tiles : Path or None
-        Directory of the store's tiles; None for a store in memory.
+    directory : StoreDirectory or None
+        Where the store's files are; None for a store in memory.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Collection:
         *,
         read_only: bool,
         write_lock: threading.RLock,
-        tiles: Path | None,
+        directory: StoreDirectory | None,
     ) -> None:
         self.catalog = catalog
         self.id = row.id
@@ -66,9 +66,12 @@ class Collection:
         self.configuration = configuration
         self.read_only = read_only
         self.backend = backend
-        self.tiles = tiles
+        self.directory = directory
+        self.tiles = None if directory is None else directory.segments
         self.tiled: dict[str, tuple[str, int]] = {}
         """The tile of each segment that this handle knows, and the tokens in it."""
+        self.unfinished = False
+        """A deletion of this handle's was committed, and not yet brought to its end."""
         self._memory = self.new_memory()
         self._loaded: dict[str, int] = {}
         self._complete = False
@@ -99,7 +102,7 @@ class Collection:
             seen = self.catalog.data_version() if self.read_only else None
             if self._complete and seen == self._seen:
                 return
-            with self.catalog.read() as session:
+            with self.leasing(), self.catalog.read() as session:
                 rows = registry.list_segments(session, self.id)
                 changed = {
                     row.id: material(self, self._memory, session, row)
@@ -112,6 +115,12 @@ class Collection:
             with self._shared.exclusive():
                 self._adopt(rows, fresh)
             self._seen = seen
+
+    def leasing(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps the tiles that the catalog names in place for the block; their writer has no need of it."""
+        if self.directory is None or not self.read_only:
+            return contextlib.nullcontext()
+        return Leases(self.directory.leases).reading()
 
     def _adopt(self, rows: list[SegmentRow], fresh: dict[str, Segment]) -> None:
         segments = {row.id: fresh[row.id] if row.id in fresh else self._memory.segments[row.id] for row in rows}
@@ -158,6 +167,8 @@ class Collection:
         result = {}
         for document_id, row in rows.items():
             text = kept.get(document_id)
+            if document_id not in tokens:  # one index has it, another has not
+                raise self._damaged(document_id)
             if text is None:
                 try:
                     text = self.tokenizer.decode(tokens[document_id])
@@ -250,6 +261,20 @@ class Collection:
         return self._memory
 
     @contextlib.contextmanager
+    def syncing(self) -> Iterator[None]:
+        """A block that writes files: where the disk does not confirm one, the handle serves nothing any more."""
+        try:
+            yield
+        except SyncFailed as exc:
+            self.catalog.poison(exc)
+            raise
+
+    def reload(self) -> None:
+        """Have the memory made again from the catalog at the next read."""
+        self._loaded = {}
+        self._complete = False
+
+    @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
         """A block that commits and publishes: should it be left between the two, the next read memorises anew.
 
@@ -259,8 +284,7 @@ class Collection:
         try:
             yield
         except BaseException:
-            self._loaded = {}
-            self._complete = False
+            self.reload()
             raise
 
     def publish(self, change: Callable[[dict[str, Segment]], None]) -> None:
@@ -274,6 +298,5 @@ class Collection:
                 change(self._memory.segments)
             except BaseException:
                 self._memory.segments = {}
-                self._loaded = {}
-                self._complete = False
+                self.reload()
                 raise

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memodb.catalog import Filters, NewDocument, documents, registry
+from memodb.catalog import DocumentRow, Filters, NewDocument, documents, erasing, registry
 from memodb.catalog.columns import canonical_json
 from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.layout import GROWTH, batches, capacity, grown_segment
+from memodb.collection.purge import finish_deletions, with_room
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
-from memodb.errors import DocumentExists, DocumentNotFound
+from memodb.errors import CorruptStore, DocumentExists, DocumentNotFound
 from memodb.memory import Contribution, Segment, first_geometry
 
 if TYPE_CHECKING:
@@ -203,35 +204,61 @@ class Transaction:
         if not self._appends and not self._deletes:
             self.outcome = Outcome((), (), 0, ())
             return self.outcome
-        changes = self._plan()
+        if collection.unfinished:
+            finish_deletions(collection)
+        leaving = self._leaving()
+        changes = self._plan(leaving)
         with collection.committing():
-            self._write(changes)
+            if self._appends:
+                self._write(changes)
+            else:
+                with_room(collection, lambda: self._write(changes))
             collection.publish(lambda segments: _publish(segments, changes))
-        removed = {i: tokens for change in changes.values() for i, tokens in change.outgoing.items()}
         self.outcome = Outcome(
             tuple(self._appends),
             tuple(self._deletes),
-            sum(map(len, removed.values())),
-            tuple(segment_id for segment_id, change in changes.items() if change.outgoing),
+            sum(row.token_count for row in leaving),
+            tuple(dict.fromkeys(row.segment_id for row in leaving)),
         )
-        if any(change.outgoing or change.replacement for change in changes.values()):
+        if leaving:
+            finish_deletions(collection)
+        elif any(change.replacement for change in changes.values()):
             tidy(collection)
         due_checkpoint(collection)
         return self.outcome
 
-    def _plan(self) -> dict[str, _Change]:
+    def _leaving(self) -> list[DocumentRow]:
+        """Rows of the documents to delete."""
+        if not self._deletes:
+            return []
+        collection = self._collection
+        with collection.catalog.read() as session:
+            rows = list(documents.select(session, collection.id, Filters(ids=tuple(self._deletes))))
+        if len(rows) != len(self._deletes):
+            raise DocumentNotFound("documents of this transaction were deleted by another handle meanwhile")
+        return rows
+
+    def _plan(self, leaving: list[DocumentRow]) -> dict[str, _Change]:
         """Decide where every document goes and compute every sum; changes nothing."""
         collection = self._collection
-        memory = collection.memory_for_writing()
-        changes = {segment_id: _Change(segment) for segment_id, segment in memory.segments.items()}
-        if self._deletes:
+        try:
+            memory = collection.memory_for_writing()
             with collection.catalog.read() as session:
-                rows = list(documents.select(session, collection.id, Filters(ids=tuple(self._deletes), state=None)))
                 tokens = documents.tokens_of(session, collection.id, self._deletes)
-            for row in rows:
-                changes[row.segment_id].give(row.id, tokens[row.id])
-            if len(rows) != len(self._deletes):
-                raise DocumentNotFound("documents of this transaction were deleted by another handle meanwhile")
+        except CorruptStore as exc:
+            if self._appends:
+                exc.add_note("deletions alone are still possible: delete the damaged documents first")
+                raise
+            # A damaged document must not be what cannot be deleted: the memory is made again from those that stay.
+            collection.reload()
+            return {}
+        changes = {segment_id: _Change(segment) for segment_id, segment in memory.segments.items()}
+        for row in leaving:
+            if row.id not in tokens or row.segment_id not in changes:
+                raise CorruptStore(
+                    f"the indexes of {collection.catalog.path} contradict its rows: run `memodb check --fix`"
+                )
+            changes[row.segment_id].give(row.id, tokens[row.id])
         for staged in self._appends.values():
             self._place(changes, staged)
         changes = {key: change for key, change in changes.items() if change.incoming or change.outgoing}
@@ -258,8 +285,6 @@ class Transaction:
         """Compute what a segment gains and loses, or its replacement where it would break its promise."""
         collection = self._collection
         segment = change.segment
-        if not change.documents:
-            return
         leaving = collection.symbolised(change.outgoing.items())
         arriving = [(collection.symbol(document.id), document.tokens) for document in change.incoming]
         change.subtract = [segment.contribution(batch) for batch in batches(leaving)]
@@ -283,8 +308,11 @@ class Transaction:
     def _write(self, changes: dict[str, _Change]) -> None:
         """Write and commit the rows; afterwards ``changes`` is keyed by the segments' ids in the catalog."""
         collection = self._collection
+        collection.unfinished = collection.unfinished or bool(self._deletes)
         with collection.catalog.write() as session:
-            documents.delete_many(session, collection.id, self._deletes)
+            # An id that comes back at once needs its row's place: what was there goes in this commit, its tile unnamed.
+            erasing.delete_many(session, collection.id, self._deletes.keys() & self._appends.keys())
+            erasing.hide_many(session, collection.id, self._deletes.keys() - self._appends.keys())
             for key, change in list(changes.items()):
                 segment = change.replacement or change.segment
                 if change.is_new:
@@ -292,8 +320,6 @@ class Transaction:
                     changes[row.id] = changes.pop(key)
                 elif change.replacement is not None:
                     registry.reshape_segment(session, collection.id, key, segment.geometry.to_dict())
-                elif not change.documents:
-                    registry.remove_segment(session, collection.id, key)
             for segment_id, change in changes.items():
                 self._insert(session, segment_id, change.incoming)
 
@@ -352,9 +378,6 @@ def _stated(value: Any) -> Any:
 
 def _publish(segments: dict[str, Segment], changes: dict[str, _Change]) -> None:
     for segment_id, change in changes.items():
-        if not change.documents:
-            segments.pop(segment_id, None)
-            continue
         segment = change.replacement or change.segment
         for contribution in change.subtract:
             segment.subtract(contribution)

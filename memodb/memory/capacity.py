@@ -40,7 +40,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memodb.errors import InvalidConfiguration
+from memodb.errors import CorruptStore, InvalidConfiguration
 from memodb.memory.backend import Array
 
 __all__ = [
@@ -60,6 +60,9 @@ __all__ = [
 PROVENANCE_PASS_RATE = 2e-5
 """False candidates per window and document of the provenance layer. The catalog verifies every candidate, so this buys
 speed, not truth: at 25 cells a window the least false work that the space allows."""
+
+MOST_CELLS = 1 << 34
+"""Cells of one matrix, far beyond any use: what a damaged catalog may at most ask memory for."""
 
 FIRST_CAPACITY = 4096
 """Tokens that the first geometry of a segment is laid out for: small stores stay small, and growing is a doubling."""
@@ -185,8 +188,25 @@ class Geometry:
         return {"rows": list(self.rows), "provenance_rows": self.provenance_rows, "ordinal": self.ordinal}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Geometry:
-        return cls(tuple(data["rows"]), data["provenance_rows"], data["ordinal"])
+    def from_dict(cls, data: Any, configuration: Configuration) -> Geometry:
+        """What :meth:`to_dict` gave.
+
+        Raises
+        ------
+        CorruptStore
+            No segment of this configuration has such a shape.
+        """
+        try:
+            geometry = cls(tuple(data["rows"]), data["provenance_rows"], data["ordinal"])
+            keys = [*map(configuration.key_ones, range(configuration.layers + 1)), configuration.provenance_ones]
+            for rows, ones in zip((*geometry.rows, geometry.provenance_rows), keys, strict=True):
+                if type(rows) is not int or not 0 < rows * configuration.columns <= MOST_CELLS or rows % ones:
+                    raise ValueError(f"{rows!r} rows")
+            if type(geometry.ordinal) is not int or not 0 <= geometry.ordinal < 64:
+                raise ValueError(f"ordinal {geometry.ordinal!r}")
+        except (KeyError, TypeError, ValueError) as exc:
+            raise CorruptStore(f"the catalog gives a segment an impossible shape: {exc}") from exc
+        return geometry
 
 
 def expected_fill(pairs: float, rows: int, columns: int, key_ones: int, value_ones: int) -> float:

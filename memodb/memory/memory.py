@@ -72,9 +72,10 @@ class Memory:
         return Segment(self.codebook, geometry)
 
     def digest(self) -> str:
-        """SHA-256 over the configuration and the digests of all segments, whatever their ids and order."""
+        """SHA-256 over the configuration and the digests of all segments that hold something, whatever their ids and
+        order."""
         state = hashlib.sha256(repr(self.configuration.to_dict()).encode())
-        for segment in sorted(segment.digest() for segment in self.segments.values()):
+        for segment in sorted(segment.digest() for segment in self.segments.values() if segment.symbols.size):
             state.update(segment.encode())
         return state.hexdigest()
 

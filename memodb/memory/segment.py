@@ -338,11 +338,15 @@ class Segment:
         CorruptStore
             The arrays are not those of such a segment; this one must not be used then.
         """
-        try:
-            for number, matrix in enumerate(self.matrices):
-                matrix.restore(*(arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")))
-            self.symbols = self.codebook.backend.to_device(arrays["symbols"].copy())
-        except KeyError as exc:
-            raise CorruptStore(f"a segment was given no array {exc}") from exc
+        if list(arrays) != list(self.state()):
+            raise CorruptStore("a segment was given other arrays than it has")
+        symbols = arrays["symbols"]
+        if symbols.dtype != np.uint64 or symbols.ndim != 1 or not bool((symbols[1:] > symbols[:-1]).all()):
+            raise CorruptStore("a segment was given symbols that are none of documents, each once and in order")
+        if type(tokens) is not int or tokens < 0:
+            raise CorruptStore(f"a segment was given {tokens!r} tokens")
+        for number, matrix in enumerate(self.matrices):
+            matrix.restore(*(arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")))
+        self.symbols = self.codebook.backend.to_device(symbols.copy())
         self.tokens = tokens
         self._documents = None

@@ -211,8 +211,12 @@ class WillshawMatrix:
         """
         if cells.shape != (self.rows * self.columns,) or large.shape != large_counts.shape:
             raise CorruptStore("a matrix was given counts of another shape")
+        if [array.dtype.name for array in (cells, large, large_counts)] != ["uint8", "int64", "int64"]:
+            raise CorruptStore("a matrix was given counts of another type")
         if not np.array_equal(np.flatnonzero(cells == LARGE), large):
             raise CorruptStore("a matrix was given a table that names other cells than those that count 255 or more")
+        if large_counts.size and large_counts.min() < LARGE:
+            raise CorruptStore("a matrix was given a table of large counts with a small one in it")
         xp, to_device = self.backend.xp, self.backend.to_device
         self.cells = to_device(cells.copy())
         self.large = to_device(large.copy())

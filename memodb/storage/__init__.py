@@ -4,15 +4,31 @@
 
     store/                   mode 0700
       LOCK                   held with flock(2) by the one writer process, whose pid it names
+      LEASES                 held shared by readers while they read tiles, exclusively by who destroys some
+      ballast                space that a deletion gives up on a full disk
       catalog.db             documents, provenance, tokens, segments: the catalog's room writes it through SQLite
+      catalog.db-journal     its rollback journal, empty between commits
       tokenizer.json.zst     the bytes of the tokenizer that the store is bound to
       segments/<sha256>      tiles: memories of segments, named by rows of the catalog
+      BACKUP                 in a backup only: what it holds, with digests
 
 Tiles are derived: a function of the catalog's documents, the seed and the geometry, written so that a store opens fast.
 """
 
+from memodb.storage.ballast import Ballast
 from memodb.storage.directory import StoreDirectory
+from memodb.storage.lease import Leases
 from memodb.storage.lock import WriterLock
+from memodb.storage.mounts import require_local
 from memodb.storage.tiles import read_tile, remove_orphans, write_tile
 
-__all__ = ["StoreDirectory", "WriterLock", "read_tile", "remove_orphans", "write_tile"]
+__all__ = [
+    "Ballast",
+    "Leases",
+    "StoreDirectory",
+    "WriterLock",
+    "read_tile",
+    "remove_orphans",
+    "require_local",
+    "write_tile",
+]

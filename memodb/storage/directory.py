@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
 from pathlib import Path
 
 import zstandard
 
 from memodb.errors import Conflict, CorruptStore, StoreError, StoreNotFound
-from memodb.storage.durable import TEMPORARY, sync_directory, write_file
+from memodb.storage.durable import TEMPORARY, make_empty, saying, sync_directory, write_file
+from memodb.storage.lease import Leases
 from memodb.storage.tiles import remove_orphans
 
 __all__ = ["StoreDirectory"]
 
 _TOKENIZER_LIMIT = 256 * 2**20
 """Decoded size of a tokenizer file: above every published vocabulary, below what a hostile file could ask for."""
+
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""Ends a journal of a transaction over several files (https://www.sqlite.org/fileformat.html#rollbackjournal)."""
 
 
 class StoreDirectory:
@@ -28,9 +34,13 @@ class StoreDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = path / "LOCK"
+        self.leases = path / "LEASES"
+        self.ballast = path / "ballast"
         self.catalog = path / "catalog.db"
+        self.journals = tuple(path / f"catalog.db-{kind}" for kind in ("journal", "wal", "shm"))
         self.tokenizer = path / "tokenizer.json.zst"
         self.segments = path / "segments"
+        self.backup = path / "BACKUP"
 
     def holds_store(self) -> bool:
         """Whether a store was created here, completely enough to be opened.
@@ -44,15 +54,43 @@ class StoreDirectory:
             return False
         if not self.path.is_dir():
             raise Conflict(f"{self.path} is a file; a store is a directory: name another path")
-        if self.catalog.exists():
+        self.require_own_files()
+        if self.catalog.exists() and self.catalog.stat().st_size:
             return True
-        ours = {self.lock.name, self.tokenizer.name}
-        strange = sorted(p.name for p in self.path.iterdir() if p.name not in ours and not p.name.endswith(TEMPORARY))
-        if strange:
+        # What creating a store makes before its catalog holds something; all else comes later.
+        begun = {path.name for path in (self.lock, self.catalog, *self.journals)}
+        others = sorted(p.name for p in self.path.iterdir() if p.name not in begun and not p.name.endswith(TEMPORARY))
+        if self.tokenizer.name in others or self.segments.name in others:
+            raise CorruptStore(f"{self.catalog} is missing or empty: restore the store from a backup")
+        if others:
             raise Conflict(
-                f"{self.path} is not a store and not empty (it holds {strange[0]!r}): name an empty or a new directory"
+                f"{self.path} is not a store and not empty (it holds {others[0]!r}): name an empty or a new directory"
             )
-        return False
+        return self.catalog.exists()
+
+    def require_own_files(self) -> None:
+        """Refuse a store whose files are links, pipes or directories: following one would write to somebody else's.
+
+        Raises
+        ------
+        CorruptStore
+            Names the file. What is missing is no matter of this.
+        """
+        files = (self.lock, self.leases, self.ballast, self.catalog, *self.journals, self.tokenizer, self.backup)
+        for path, is_own in (*((file, stat.S_ISREG) for file in files), (self.segments, stat.S_ISDIR)):
+            with saying(f"{path} cannot be looked at"), contextlib.suppress(FileNotFoundError):
+                if not is_own(path.lstat().st_mode):
+                    raise CorruptStore(
+                        f"{path} is no {'directory' if path == self.segments else 'regular file'} of the store's own: "
+                        "put back what memodb made, or restore the store from a backup"
+                    )
+
+    def require_no_backup(self) -> None:
+        """Refuse a backup: a change to it would not be what its manifest says."""
+        if self.backup.exists():
+            raise Conflict(
+                f"{self.path} is a backup: `memodb restore` it to another path, or open it with read_only=True"
+            )
 
     def require(self) -> None:
         """Raise StoreNotFound where no store is."""
@@ -60,19 +98,50 @@ class StoreDirectory:
             raise StoreNotFound(f"there is no store at {self.path}: create it with connect(path) or `memodb init`")
 
     def create(self) -> None:
-        """Make the directory, mode 0700, durable in its parent."""
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_directory(self.path.absolute().parent)
-        except OSError as exc:
-            raise StoreError(f"the store directory {self.path} cannot be made: {exc}") from exc
+        """Make the directory, mode 0700, and those above it that are missing, each durable in its parent."""
+        with saying(f"the store directory {self.path} cannot be made"):
+            path = self.path.absolute()
+            made = [parent for parent in path.parents if not parent.exists()]
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for child in (path, *made):
+                sync_directory(child.parent)
+
+    def prepare_journal(self, kind: str) -> None:
+        """Make the catalog's journal before SQLite does, so that its name is durable before the first change.
+
+        SQLite ignores an error of syncing that name. Were it lost with the power in the middle of a commit, the catalog
+        would be half changed and nothing there to undo it.
+
+        Parameters
+        ----------
+        kind : {"truncate", "wal"}
+            The catalog's journal mode.
+
+        Raises
+        ------
+        CorruptStore
+            A journal is there that no store of memodb's has: undoing it would have SQLite delete another file.
+        DiskFull, StoreError, SyncFailed
+        """
+        path = self.journals[kind == "wal"]
+        make_empty(path)
+        with saying(f"{path} cannot be read"), path.open("rb") as file:
+            if kind != "wal" and file.seek(0, 2) > len(_SUPER_JOURNAL):
+                file.seek(-len(_SUPER_JOURNAL), 2)
+                if file.read() == _SUPER_JOURNAL:
+                    raise CorruptStore(
+                        f"{path} was not written by memodb: move it away, or restore the store from a backup"
+                    )
+
+    def prepare(self) -> None:
+        """Make what a writer needs beside the catalog."""
+        with saying(f"{self.segments} cannot be made"):
+            self.segments.mkdir(mode=0o700, exist_ok=True)
+        make_empty(self.leases)  # syncs the name of the other, too
 
     def write_tokenizer(self, data: bytes) -> None:
         """Write the tokenizer's bytes, durably and whole."""
-        try:
-            write_file(self.tokenizer, [zstandard.ZstdCompressor(level=19).compress(data)])
-        except OSError as exc:
-            raise StoreError(f"the tokenizer of the store cannot be written to {self.tokenizer}: {exc}") from exc
+        write_file(self.tokenizer, [zstandard.ZstdCompressor(level=19).compress(data)])
 
     def read_tokenizer(self) -> bytes:
         """The tokenizer's bytes; whether they are the right ones is for the caller to check by digest.
@@ -105,9 +174,27 @@ class StoreDirectory:
         StoreError
             Something cannot be removed; it may hold what was deleted.
         """
-        remove_orphans(self.segments, tiles)
-        remove_orphans(self.path, {p.name for p in self.path.iterdir() if not p.name.endswith(TEMPORARY)})
+        with Leases(self.leases).destroying():
+            remove_orphans(self.segments, tiles)
+        root = self.path.resolve()  # a store may be reached through a link; its segments may not
+        remove_orphans(root, {p.name for p in root.iterdir() if not p.name.endswith(TEMPORARY)})
+
+    def superseded(self, tiles: set[str]) -> bool:
+        """Whether there are files among the tiles that are none of these."""
+        with saying(f"{self.segments} cannot be listed"):
+            return any(path.name not in tiles for path in self.segments.iterdir()) if self.segments.exists() else False
+
+    def foreign(self) -> list[str]:
+        """Names in the directory that no store has."""
+        own = (self.lock, self.leases, self.ballast, self.catalog, self.tokenizer, self.segments, self.backup)
+        ours = {path.name for path in (*own, *self.journals)}
+        with saying(f"{self.path} cannot be listed"):
+            return sorted(p.name for p in self.path.iterdir() if p.name not in ours and not p.name.endswith(TEMPORARY))
 
     def nbytes(self) -> int:
-        """Bytes of all files of the store."""
-        return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+        """Bytes of all files of the store; links count as themselves."""
+        total = 0
+        for path in self.path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # superseded meanwhile
+                total += path.lstat().st_size if not path.is_dir() else 0
+        return total

@@ -1,13 +1,17 @@
 """One writer process at a time: an flock(2) on the store's LOCK file, which names its holder.
 
 The kernel drops the lock when the holder dies, however it dies, so there is no stale lock to recognise; a pid file
-alone would need one. The text in the file only serves the error message.
+alone would need one. The text in the file only serves the error message. A child that the holder forked would inherit
+the lock and outlive it: it gives its copy up at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
+import weakref
 from pathlib import Path
 
 from memodb.errors import StoreError, StoreLocked
@@ -32,12 +36,18 @@ class WriterLock:
     """
 
     def __init__(self, path: Path) -> None:
+        # NOFOLLOW, NONBLOCK: nobody must be able to have another file emptied here, or to make this wait for a pipe
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor: int | None = os.open(path, flags, 0o600)
         except OSError as exc:
             raise StoreError(
                 f"the lock file {path} cannot be opened for writing: {exc}; open the store with read_only=True"
             ) from exc
+        _held.add(self)
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            self.release()
+            raise StoreError(f"{path} is no regular file: remove it, if nothing else of yours needs it")
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -49,11 +59,23 @@ class WriterLock:
         except OSError as exc:
             self.release()
             raise StoreError(f"{path} cannot be locked (is it on a network file system?): {exc}") from exc
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock is held all the same, it is only not told by whom
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; idempotent."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+def _release_all() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_all)

@@ -7,14 +7,19 @@ Format, version 1 (integers little-endian)::
 
     offset  size  what
     0       8     magic, b"MEMODB\\x01\\n"
-    8       4     H, length of the header, at most 1 MiB
-    12      H     header: msgpack map
-                    "facts"    map   what the writer says of the segment, opaque here
+    8       4     H, length of the header, at most 64 KiB
+    12      H     header: msgpack map, in the one spelling that msgpack.packb has for it
+                    "facts"    map   what the writer says of the segment, opaque here: JSON's values, 8 levels deep
                     "arrays"   list  of [name, dtype, length, packed size, SHA-256 of the packed bytes]
-    12 + H  ...   the arrays, in that order, each one zstd frame of its little-endian bytes
+    12 + H  ...   the arrays, in that order, each one zstd frame of its little-endian bytes, and nothing after them
 
 A tile is named by the SHA-256 of its header, which the catalog keeps: the header vouches for the arrays, the catalog
 for the header. Every digest is verified before what it covers is decoded.
+
+Digests find damage; they do not stop somebody who writes the catalog's row too. So every claim is checked before it is
+acted on, and what a tile can cost is bounded: a header of 64 KiB decodes within 8 MiB; an array is allocated when the
+file is as long as the header says and the frame itself states the array's size, which a frame of that length can hold;
+and `read_tile` takes a limit from the caller, who knows the segment's shape.
 
 Rejected: a snapshot of presence bits and popcounts too. They follow from the counts in a tenth of the time that reading
 them would take. Rejected: one file per matrix; a segment would then need its own commit point.
@@ -23,10 +28,15 @@ them would take. Rejected: one file per matrix; a segment would then need its ow
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import re
+import stat
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
@@ -36,16 +46,62 @@ import zstandard
 from memodb.errors import CorruptStore, StoreError
 from memodb.storage.durable import sync_directory, write_file
 
-__all__ = ["read_tile", "remove_orphans", "write_tile"]
+__all__ = [
+    "HEADER_LIMIT",
+    "Entry",
+    "Header",
+    "decode_header",
+    "decode_tile",
+    "read_tile",
+    "remove_orphans",
+    "write_tile",
+]
+
+HEADER_LIMIT = 1 << 16
+"""Bytes of a header: thirty times the largest that a configuration allows. A byte of it decodes to 72 at most."""
 
 _MAGIC = b"MEMODB\x01\n"
 _LENGTH = struct.Struct("<I")
-_HEADER_LIMIT = 1 << 20
+_START = len(_MAGIC) + _LENGTH.size
 _DTYPES: dict[str, np.dtype[Any]] = {"u1": np.dtype("<u1"), "i8": np.dtype("<i8"), "u8": np.dtype("<u8")}
 _LEVEL = 1
 """zstd level: counts are nearly random bits, so higher levels take longer and save nothing."""
 
+_MOST_ARRAYS = 256
+_MOST_MEMBERS = 256
+_MOST_NAME = 64
+_DEEPEST = 8
+_LARGEST = 1 << 48
+"""Items or bytes that one array may claim: products of these stay far below 2**63."""
+_BLOCK_BYTES = 1 << 17
+_SMALLEST_BLOCK = 4
+_NAME = re.compile(r"[0-9a-f]{64}")
+
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a header says of one array: its name, type, items, and the bytes and SHA-256 of its frame."""
+
+    name: str
+    dtype: np.dtype[Any]
+    length: int
+    packed: int
+    digest: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, decoded."""
+        return self.length * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Header:
+    """A header that holds what it must, and nothing else."""
+
+    facts: dict[str, Any]
+    arrays: tuple[Entry, ...]
 
 
 def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str:
@@ -54,9 +110,9 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
     Parameters
     ----------
     directory : Path
-        Made where it is missing.
+        Made where it is missing; a symbolic link is refused.
     facts : mapping
-        What msgpack can carry.
+        Values that JSON has, at most 8 levels deep.
     arrays : mapping of name to uint8, int64 or uint64 array (n,)
 
     Returns
@@ -77,59 +133,197 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
         frames.append(frame)
         entries.append([name, code, int(array.size), len(frame), hashlib.sha256(frame).digest()])
     header = msgpack.packb({"facts": dict(facts), "arrays": entries})
+    try:
+        decode_header(header)
+    except CorruptStore as exc:  # better no checkpoint than one that no reader takes
+        raise StoreError(f"a tile cannot carry what it was given: {exc}") from exc
     name = hashlib.sha256(header).hexdigest()
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
+        _require_own(directory)
         write_file(directory / name, [_MAGIC, _LENGTH.pack(len(header)), header, *frames])
     except OSError as exc:
         raise StoreError(f"the tile {directory / name} cannot be written: {exc}") from exc
     return name
 
 
-def read_tile(directory: Path, name: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def read_tile(
+    directory: Path, name: str, *, limit: int | None = None
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Read a tile that :func:`write_tile` named.
+
+    Parameters
+    ----------
+    name : str
+        64 hexadecimal digits. Anything else names no tile, so that no row of a catalog can lead out of the directory;
+        nor can a symbolic link.
+    limit : int, optional
+        Bytes that all arrays together may take; checked before the first is decoded.
 
     Returns
     -------
     facts : dict
     arrays : dict of name to array
-        Read-only where NumPy can share the decoded bytes.
+        Read-only: NumPy shares the decoded bytes.
 
     Raises
     ------
     CorruptStore
-        The file is missing, truncated, or differs from what was written; the message names it.
+        The file is missing, truncated, claims more than the limit, or differs from what was written; the message names
+        it.
     """
-    path = directory / name
+    path = directory / str(name)
     try:
-        data = path.read_bytes()
+        with _open(directory, name) as file:
+            return decode_tile(file, os.fstat(file.fileno()).st_size, name, limit=limit)
+    except CorruptStore as exc:
+        raise CorruptStore(f"the tile {path}: {exc}") from exc
     except OSError as exc:
         raise CorruptStore(f"the tile {path} cannot be read: {exc}") from exc
-    start = len(_MAGIC) + _LENGTH.size
-    if len(data) < start or not data.startswith(_MAGIC):
-        raise CorruptStore(f"{path} is no tile of this version")
-    (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
-    header = data[start : start + length]
-    if length > _HEADER_LIMIT or hashlib.sha256(header).hexdigest() != name:
-        raise CorruptStore(f"the header of the tile {path} is damaged")
-    stated = msgpack.unpackb(header, max_array_len=4096, max_map_len=4096, max_ext_len=0)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    at = start + length
-    view = memoryview(data)
-    for array, code, size, packed, digest in stated["arrays"]:
-        frame = view[at : at + packed]
-        if hashlib.sha256(frame).digest() != digest:
-            raise CorruptStore(f"{array!r} in the tile {path} is damaged")
-        raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size * _DTYPES[code].itemsize)
-        arrays[array] = np.frombuffer(raw, dtype=_DTYPES[code])
-        at += packed
-    if at != len(data):
-        raise CorruptStore(f"the tile {path} is longer than its header says")
-    return stated["facts"], arrays
+
+
+def _open(directory: Path, name: str) -> BinaryIO:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise CorruptStore("its name is not the digest of a header")
+    # Relative to a directory that is none of a link's, and without waiting for what a named pipe might say one day.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    parent = os.open(directory, flags | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=parent)
+    finally:
+        os.close(parent)
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise CorruptStore("it is no regular file")
+    return file
+
+
+def decode_tile(
+    file: BinaryIO, size: int, name: str, *, limit: int | None = None
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Facts and arrays from the bytes of a tile: see :func:`read_tile`. Holds one frame beside the arrays.
+
+    Parameters
+    ----------
+    file : binary file at its beginning
+    size : int
+        Bytes of the file.
+    """
+    start = file.read(_START)
+    if len(start) < _START or not start.startswith(_MAGIC):
+        raise CorruptStore("it is no tile of this version")
+    (length,) = _LENGTH.unpack_from(start, len(_MAGIC))
+    if length > HEADER_LIMIT:
+        raise CorruptStore(f"it claims a header of {length} bytes, more than {HEADER_LIMIT}")
+    header = file.read(length)
+    if hashlib.sha256(header).hexdigest() != name:
+        raise CorruptStore("its header is damaged, or another tile's")
+    stated = decode_header(header)
+    end = _START + length + sum(entry.packed for entry in stated.arrays)
+    if end != size:
+        raise CorruptStore(f"it is {'longer' if size > end else 'shorter'} than its header says")
+    nbytes = sum(entry.nbytes for entry in stated.arrays)
+    if limit is not None and nbytes > limit:
+        raise CorruptStore(f"it claims {nbytes} bytes of arrays where {limit} are the most")
+    return stated.facts, {entry.name: _decode_array(entry, file.read(entry.packed)) for entry in stated.arrays}
+
+
+def decode_header(header: bytes) -> Header:
+    """What a header says, every claim of it checked.
+
+    Raises
+    ------
+    CorruptStore
+        It is not what `write_tile` writes: another shape, another type, a number out of range, a name that comes twice,
+        or another spelling of the same.
+    """
+    if len(header) > HEADER_LIMIT:
+        raise CorruptStore(f"a header of {len(header)} bytes is larger than {HEADER_LIMIT}")
+    try:
+        stated = msgpack.unpackb(
+            header, max_array_len=_MOST_ARRAYS, max_map_len=_MOST_MEMBERS, max_ext_len=0, strict_map_key=True
+        )
+    except (ValueError, msgpack.UnpackException) as exc:
+        raise CorruptStore(f"its header cannot be unpacked: {exc}") from exc
+    if not isinstance(stated, dict) or list(stated) != ["facts", "arrays"]:
+        raise CorruptStore("its header is no map of facts and arrays")
+    facts, arrays = stated["facts"], stated["arrays"]
+    if not isinstance(facts, dict) or not isinstance(arrays, list):
+        raise CorruptStore("its header is no map of facts and arrays")
+    _require_plain(facts, _DEEPEST)
+    entries = tuple(map(_entry, arrays))
+    if len({entry.name for entry in entries}) != len(entries):
+        raise CorruptStore("its header names an array twice")
+    # Two spellings would be two names of one tile; and a map whose key comes twice shows here, as nowhere else.
+    if msgpack.packb(stated) != header:
+        raise CorruptStore("its header is not spelt as it would be written")
+    return Header(facts, entries)
+
+
+def _entry(stated: Any) -> Entry:
+    if not isinstance(stated, list) or len(stated) != 5:
+        raise CorruptStore("its header describes an array by other than five things")
+    name, code, length, packed, digest = stated
+    if not isinstance(name, str) or not 0 < len(name) <= _MOST_NAME:
+        raise CorruptStore("its header gives an array no proper name")
+    if not isinstance(code, str) or code not in _DTYPES:
+        raise CorruptStore(f"its header gives array {name!r} an unknown type")
+    for number in (length, packed):
+        # type(), not isinstance(): True is an int to Python
+        if type(number) is not int or not 0 <= number < _LARGEST:
+            raise CorruptStore(f"its header gives array {name!r} an impossible size")
+    if not isinstance(digest, bytes) or len(digest) != hashlib.sha256().digest_size:
+        raise CorruptStore(f"its header gives array {name!r} no digest")
+    entry = Entry(name, _DTYPES[code], length, packed, digest)
+    if entry.nbytes > (packed // _SMALLEST_BLOCK + 1) * _BLOCK_BYTES:
+        raise CorruptStore(f"{packed} bytes cannot hold the {entry.nbytes} that its header promises of array {name!r}")
+    # else a sparse file of a terabyte, which costs its writer nothing, would be read to find out that it is wrong
+    if packed > entry.nbytes + entry.nbytes // 64 + 1024:
+        raise CorruptStore(f"{packed} bytes are more than {entry.nbytes} ever take: its header on array {name!r}")
+    return entry
+
+
+def _require_plain(value: Any, depth: int) -> None:
+    """Refuse what JSON has no word for, and what is nested so deep that comparing it would end in a RecursionError."""
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise CorruptStore("the facts in its header are nested too deep")
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise CorruptStore("the facts in its header have a key that is no text")
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_plain(item, depth - 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise CorruptStore("the facts in its header hold a number that is none")
+    elif value is not None and not isinstance(value, str | int):
+        raise CorruptStore(f"the facts in its header hold a {type(value).__name__}")
+
+
+def _decode_array(entry: Entry, frame: bytes) -> npt.NDArray[Any]:
+    if hashlib.sha256(frame).digest() != entry.digest:
+        raise CorruptStore(f"array {entry.name!r} is damaged")
+    try:
+        # The decompressor allocates what the frame claims, whatever limit it is given: so the claim is read first.
+        if zstandard.get_frame_parameters(frame).content_size != entry.nbytes:
+            raise CorruptStore(f"the frame of array {entry.name!r} contradicts the header")
+        if not entry.nbytes:
+            # decompress() looks no further than a content size of 0, whatever follows it
+            stream = zstandard.ZstdDecompressor().decompressobj()
+            if stream.decompress(frame) or not stream.eof or stream.unused_data:
+                raise CorruptStore(f"the frame of array {entry.name!r} holds more than an empty array")
+        raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=entry.nbytes, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError) as exc:
+        raise CorruptStore(f"array {entry.name!r} cannot be decoded: {exc}") from exc
+    if len(raw) != entry.nbytes:
+        raise CorruptStore(f"array {entry.name!r} has {len(raw)} bytes where {entry.nbytes} were promised")
+    return np.frombuffer(raw, dtype=entry.dtype)
 
 
 def remove_orphans(directory: Path, kept: set[str]) -> list[str]:
     """Remove the files of a directory whose names are none of these, durably: superseded tiles, and what a crash left.
+
+    Directories stay. Links and pipes go as what they are: nothing is done to what they lead to.
 
     Returns
     -------
@@ -139,16 +333,35 @@ def remove_orphans(directory: Path, kept: set[str]) -> list[str]:
     Raises
     ------
     StoreError
-        One cannot be removed. It may hold what was deleted, so this is never passed over.
+        One cannot be removed. It may hold what was deleted, so this is never passed over. Or the directory is a
+        symbolic link: the files behind it are somebody else's.
     """
-    if not directory.is_dir():
-        return []
-    orphans = sorted(path for path in directory.iterdir() if path.is_file() and path.name not in kept)
     try:
-        for path in orphans:
-            path.unlink(missing_ok=True)
+        if not _require_own(directory):
+            return []
+        with os.scandir(directory) as found:
+            orphans = sorted(e.name for e in found if e.name not in kept and not e.is_dir(follow_symlinks=False))
+        for name in orphans:
+            (directory / name).unlink(missing_ok=True)
         if orphans:
             sync_directory(directory)
     except OSError as exc:
         raise StoreError(f"superseded files in {directory} cannot be removed: {exc}") from exc
-    return [path.name for path in orphans]
+    return orphans
+
+
+def _require_own(directory: Path) -> bool:
+    """Whether the directory is there.
+
+    Raises
+    ------
+    StoreError
+        Its name is a symbolic link, or no directory.
+    """
+    try:
+        mode = directory.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(mode):
+        raise StoreError(f"{directory} is a link or a file, not a directory of the store: remove it")
+    return True

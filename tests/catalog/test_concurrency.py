@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memodb.catalog import Catalog, Filters, documents, pragmas, registry
+from memodb.catalog import Catalog, Filters, documents, erasing, pragmas, registry
 from memodb.errors import StoreLocked
 
 HOLD = """
@@ -99,7 +99,7 @@ def hammer(catalog: Catalog, house: Any, writers: int, readers: int, rounds: int
                     documents.insert_many(session, house.collection, [house.new(name) for name in pair])
                 if turn % 2:
                     with catalog.write() as session:
-                        assert documents.delete_many(session, house.collection, pair) == 2
+                        assert erasing.delete_many(session, house.collection, pair) == 2
         except BaseException as exc:
             problems.append(exc)
 

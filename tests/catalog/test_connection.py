@@ -237,7 +237,7 @@ def test_a_session_outlives_close_in_another_thread(house: Any) -> None:
 
 def test_errors_hide_the_documents(house: Any) -> None:
     with pytest.raises(Conflict) as caught, house.catalog.write() as session:
-        session.execute(text("INSERT INTO setting VALUES (:n, NULL)"), {"n": "a secret"})
+        session.execute(text("INSERT INTO setting VALUES (:n, NULL, x'')"), {"n": "a secret"})
     assert "a secret" not in str(caught.value) + str(caught.value.__cause__)
 
 
@@ -323,7 +323,7 @@ c.execute('PRAGMA journal_mode=TRUNCATE')
 c.execute('PRAGMA cache_size=1')
 c.execute('BEGIN IMMEDIATE')
 c.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 3000) "
-          "INSERT INTO setting SELECT 'junk' || i, hex(randomblob(50)) FROM n")
+          "INSERT INTO setting SELECT 'junk' || i, hex(randomblob(50)), x'' FROM n")
 os._exit(0)
 """
 

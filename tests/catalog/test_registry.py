@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from memodb.catalog import Filters, documents, registry
+from memodb.catalog import Filters, documents, erasing, registry
 from memodb.errors import CollectionNotFound, Conflict, InvalidInput, NotFound
 
 MUTATORS: dict[str, Callable[[Session, Any], object]] = {
@@ -19,7 +19,7 @@ MUTATORS: dict[str, Callable[[Session, Any], object]] = {
     "bump_segments": lambda s, h: registry.bump_segments(s, h.collection, [h.segment]),
     "remove_segment": lambda s, h: registry.remove_segment(s, h.collection, h.empty),
     "insert_many": lambda s, h: documents.insert_many(s, h.collection, [h.new("n1"), h.new("n2", [])]),
-    "delete_many": lambda s, h: documents.delete_many(s, h.collection, ["d1", "none"]),
+    "delete_many": lambda s, h: erasing.delete_many(s, h.collection, ["d1", "none"]),
     "move": lambda s, h: documents.move(s, h.collection, ["d1"], h.empty),
     "set_expiry": lambda s, h: documents.set_expiry(s, h.collection, ["d1"], datetime(2030, 1, 1, tzinfo=UTC)),
 }
@@ -84,7 +84,7 @@ def test_what_changes_nothing_bumps_nothing(furnished: Any) -> None:
     before = everything(furnished)
     with furnished.catalog.write() as session:
         assert documents.insert_many(session, furnished.collection, []) == 0
-        assert documents.delete_many(session, furnished.collection, ["none"]) == 0
+        assert erasing.delete_many(session, furnished.collection, ["none"]) == 0
         assert documents.move(session, furnished.collection, ["d1", "none"], furnished.segment) == 0
         assert documents.set_expiry(session, furnished.collection, [], None) == 0
     assert everything(furnished) == before

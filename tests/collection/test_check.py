@@ -12,15 +12,24 @@ import pytest
 
 import memodb
 from memodb.catalog.codec import encode_text, encode_tokens
-from memodb.collection import maintenance
+from memodb.catalog.models import Document
+from memodb.catalog.seals import SEAL, seal, sealed_columns
+from memodb.collection import inspection
 
 
-def damage(path: Path, statement: str, *values: Any) -> None:
-    """Change a row behind the back of the store, as a flipped bit would: no trigger, no version."""
+def damage(path: Path, statement: str, *values: Any, sealed: bool = True) -> None:
+    """Change a row behind the back of the store: no trigger, no version; sealed again, as nothing but malice would."""
+    columns = ", ".join(sealed_columns(Document.__table__))  # type: ignore[arg-type]
     with contextlib.closing(sqlite3.connect(path / "catalog.db")) as raw, raw:
-        for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        raw.create_function(SEAL, -1, seal)
+        triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             raw.execute(f"DROP TRIGGER {name}")
         assert raw.execute(statement, values).rowcount == 1
+        if sealed:
+            raw.execute(f"UPDATE document SET seal = {SEAL}({columns})")
+        for _, sql in triggers:
+            raw.execute(sql)
 
 
 @pytest.fixture
@@ -142,7 +151,7 @@ def test_a_repair_does_not_undo_a_commit(
         db.append("one two three four five", id="a")
         (segment,) = db._collection._memory.segments.values()
         segment.matrices[0].cells[5] += np.uint8(1)
-        rebuild = maintenance._rebuild
+        rebuild = inspection._rebuild
         other = threading.Thread(target=lambda: db.append("six seven eight nine ten", id="b"))
 
         def slow(*arguments: Any) -> Any:
@@ -152,7 +161,7 @@ def test_a_repair_does_not_undo_a_commit(
                 other.join(0.3)
             return made
 
-        monkeypatch.setattr(maintenance, "_rebuild", slow)
+        monkeypatch.setattr(inspection, "_rebuild", slow)
         db.check(fix=True)
         other.join(10)
         assert db.score("six seven eight nine ten").known == 1
@@ -164,12 +173,12 @@ def test_a_reader_that_never_gets_a_quiet_moment_says_so(
 ) -> None:
     with fresh(tmp_path / "s") as db, memodb.connect(tmp_path / "s", read_only=True) as reader:
         db.append("text", id="a")
-        rebuild = maintenance._rebuild
+        rebuild = inspection._rebuild
 
         def disturbed(collection: Any, segment_id: str) -> Any:
             db.append("more")
             return rebuild(collection, segment_id)
 
-        monkeypatch.setattr(maintenance, "_rebuild", disturbed)
+        monkeypatch.setattr(inspection, "_rebuild", disturbed)
         with pytest.raises(memodb.StoreLocked, match="process that writes"):
             reader.check()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memodb.errors import InvalidConfiguration
+from memodb.errors import CorruptStore, InvalidConfiguration
 from memodb.memory import Configuration, Geometry, capacity, first_geometry
 
 rates = st.floats(1e-12, 0.3)
@@ -139,7 +139,22 @@ def test_the_outermost_configurations_are_fine(extreme: dict[str, Any]) -> None:
             assert rows % configuration.key_ones(level) == 0
 
 
-@given(st.lists(st.integers(8, 2**40), min_size=1, max_size=7), st.integers(8, 2**40), st.integers(0, 60))
-def test_a_geometry_survives_json(rows: list[int], provenance: int, ordinal: int) -> None:
-    geometry = Geometry(tuple(rows), provenance, ordinal)
-    assert Geometry.from_dict(json.loads(json.dumps(geometry.to_dict()))) == geometry
+@given(st.integers(0, 40), st.integers(1, 2**20), st.data())
+def test_a_geometry_survives_json_and_an_impossible_one_is_refused(
+    ordinal: int, tokens: int, data: st.DataObject
+) -> None:
+    configuration = Configuration(vocabulary=1000)
+    geometry = first_geometry(configuration, ordinal, tokens)
+    stated = json.loads(json.dumps(geometry.to_dict()))
+    assert Geometry.from_dict(stated, configuration) == geometry
+    odd = st.sampled_from([None, -1, 0, True, 7.5, "8", [], {}, [1], 2**60, 2**31 + 1])
+    where = data.draw(st.sampled_from([*stated, 0, 1, 2]))
+    if isinstance(where, int):
+        stated["rows"][where] = data.draw(odd)
+    elif data.draw(st.booleans()):
+        del stated[where]
+    else:
+        stated[where] = data.draw(odd)
+    with pytest.raises(CorruptStore):
+        # an ordinal of 0 is a possible one
+        Geometry.from_dict(stated if stated.get("ordinal") != 0 else None, configuration)

@@ -65,9 +65,19 @@ def test_where_there_is_no_store(tmp_path: Path) -> None:
 
 
 def test_the_leavings_of_an_interrupted_creation_are_no_store(tmp_path: Path) -> None:
-    for name in ("LOCK", "tokenizer.json.zst", "tokenizer.json.zst.0123.tmp"):
+    for name in ("LOCK", "catalog.db-journal", "0123.tmp"):
         (tmp_path / name).touch()
     assert not StoreDirectory(tmp_path).holds_store()
+
+
+@pytest.mark.parametrize("left", ["tokenizer.json.zst", "segments"])
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_store_that_lost_its_catalog_is_no_new_one(tmp_path: Path, left: str, emptied: bool) -> None:
+    (tmp_path / left).mkdir() if left == "segments" else (tmp_path / left).touch()
+    if emptied:
+        (tmp_path / "catalog.db").touch()
+    with pytest.raises(CorruptStore, match="restore the store from a backup"):
+        StoreDirectory(tmp_path).holds_store()
 
 
 def test_the_directory_is_private(tmp_path: Path) -> None:

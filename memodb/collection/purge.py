@@ -1,0 +1,162 @@
+"""The second half of a deletion: what makes hidden documents gone from the store's files.
+
+A deletion is two commits::
+
+    commit A     documents are marked as erasing: no read path returns them, and the memory has subtracted them
+    tiles        the segments that held them are written without them, and synced
+    commit B     the rows go, and the segments name the new tiles
+    purge        the tiles that still hold them are destroyed
+
+After commit A nothing can bring the documents back, and a crash anywhere after it is resumed from the rows that are
+still marked: when the store is next opened for writing, or with the collection's next write. Were the rows removed in
+the first commit, a store that crashed before the new tile could no longer subtract them from the old one, and would
+have to memorise the whole segment.
+
+On a full disk the tile is not written (opening will memorise instead), the ballast makes room for the journal, and the
+old tiles, which have to go anyway, make room for the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from memodb.catalog import erasing, registry
+from memodb.catalog.execution import chunks
+from memodb.collection.checkpoint import tidy, written_tile
+from memodb.errors import CorruptStore, DiskFull, StoreError
+from memodb.storage import Ballast
+
+if TYPE_CHECKING:
+    from memodb.collection.collection import Collection
+    from memodb.memory import Segment
+
+__all__ = ["finish_deletions", "with_room"]
+
+_ROWS_AT_ONCE = 256
+"""Documents whose rows go in one commit: its journal holds the pages that they were on."""
+
+
+def finish_deletions(collection: Collection) -> None:
+    """Bring every deletion of the collection to its end; nothing to do where commit A of none happened.
+
+    Raises
+    ------
+    StoreError
+        It cannot be finished now; the documents stay hidden, and the next write or open tries again.
+    """
+    with collection.write_turn():
+        with collection.catalog.read() as session:
+            hidden = erasing.hidden(session, collection.id)
+        try:
+            if hidden:
+                _remove(collection, hidden)
+            _drop_empty_segments(collection)
+            tidy(collection)
+        except StoreError as exc:
+            collection.unfinished = True
+            exc.add_note(
+                "the documents are hidden from every answer; what is left of them in the store's files is removed with "
+                "the next write, or when the store is next opened for writing"
+            )
+            raise
+        collection.unfinished = False
+        if collection.directory is not None:
+            with collection.syncing():
+                Ballast(collection.directory.ballast, collection.directory.catalog).fill()
+
+
+def _remove(collection: Collection, hidden: dict[str, list[str]]) -> None:
+    """Tiles without the hidden documents, then commit B."""
+    tiles = _subtracted_tiles(collection, hidden)
+
+    def name_tiles() -> None:
+        with collection.catalog.write() as session:
+            for segment_id in hidden:
+                tile, _ = tiles.get(segment_id, (None, 0))
+                registry.set_tile(session, collection.id, segment_id, tile)
+
+    with_room(collection, name_tiles)
+    for segment_id in hidden:
+        collection.tiled.pop(segment_id, None)
+    collection.tiled.update(tiles)
+    for chunk in chunks((document_id for ids in hidden.values() for document_id in ids), _ROWS_AT_ONCE):
+
+        def remove(ids: list[str] = chunk) -> None:
+            with collection.catalog.write() as session:
+                erasing.delete_many(session, collection.id, ids)
+
+        with_room(collection, remove)
+
+
+def _subtracted_tiles(collection: Collection, hidden: dict[str, list[str]]) -> dict[str, tuple[str, int]]:
+    """New tiles, with their tokens, of those segments that had one; none where they cannot be made."""
+    if collection.tiles is None:
+        return {}
+    with collection.catalog.read() as session:
+        named = {row.id for row in registry.list_segments(session, collection.id) if row.tile is not None}
+    if not named & hidden.keys():
+        return {}
+    with contextlib.suppress(CorruptStore, DiskFull):  # a tile only saves time: the documents decide
+        segments = collection.memory_for_writing().segments
+        return {key: written_tile(collection, segments[key]) for key in named & hidden.keys() if segments[key].tokens}
+    return {}
+
+
+def _drop_empty_segments(collection: Collection) -> None:
+    with collection.catalog.read() as session:
+        empty = registry.empty_segments(session, collection.id)
+    if not empty:
+        return
+
+    def drop() -> None:
+        with collection.catalog.write() as session:
+            for segment_id in empty:
+                registry.remove_segment(session, collection.id, segment_id)
+
+    def forget(segments: dict[str, Segment]) -> None:
+        for segment_id in empty:
+            segments.pop(segment_id, None)
+
+    with collection.committing():
+        with_room(collection, drop)
+        collection.publish(forget)
+
+
+def with_room(collection: Collection, commit: Callable[[], None]) -> None:
+    """Commit a deletion, or a part of it; where the disk is full, after making room.
+
+    Raises
+    ------
+    DiskFull
+        Even then there is no space: fewer documents at once need less.
+    """
+    for make_room in _remedies(collection):
+        try:
+            return commit()
+        except DiskFull:
+            make_room()
+    return commit()
+
+
+def _remedies(collection: Collection) -> Iterator[Callable[[], object]]:
+    if collection.directory is None:
+        return
+    yield lambda: _release(collection)
+    yield lambda: _give_up_tiles(collection)
+
+
+def _release(collection: Collection) -> None:
+    if collection.directory is not None:
+        with collection.syncing():
+            Ballast(collection.directory.ballast, collection.directory.catalog).release()
+
+
+def _give_up_tiles(collection: Collection) -> None:
+    """Destroy the tiles of the whole collection, ten times as large as its rows: opening memorises instead."""
+    with collection.catalog.write() as session:
+        rows = registry.list_segments(session, collection.id)
+        registry.forget_tiles(session, collection.id, [row.id for row in rows])
+    collection.tiled.clear()
+    tidy(collection)
