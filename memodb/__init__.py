@@ -20,23 +20,27 @@ from memodb.errors import *  # noqa: F403
 from memodb.errors import __all__ as _errors
 
 if TYPE_CHECKING:
+    from memodb.backup import Backup, restore
     from memodb.collection import AppendResult, CheckReport, Document, Record, Transaction
+    from memodb.connecting import connect
     from memodb.erasure import Receipt
     from memodb.provenance import Source, Span
     from memodb.recall import Candidate, Completion, Lookup, Score, Step, TokenScore
     from memodb.statistics import CollectionInfo, Statistics
-    from memodb.store import Store, connect
+    from memodb.store import Store
     from memodb.text import MAX_TEXT_CHARACTERS, Tokenizer
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "memodb.backup": ("Backup", "restore"),
     "memodb.collection": ("AppendResult", "CheckReport", "Document", "Record", "Transaction"),
+    "memodb.connecting": ("connect",),
     "memodb.erasure": ("Receipt",),
     "memodb.provenance": ("Source", "Span"),
     "memodb.recall": ("Candidate", "Completion", "Lookup", "Score", "Step", "TokenScore"),
     "memodb.statistics": ("CollectionInfo", "Statistics"),
-    "memodb.store": ("Store", "connect"),
+    "memodb.store": ("Store",),
     "memodb.text": ("MAX_TEXT_CHARACTERS", "Tokenizer"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -44,6 +48,7 @@ _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "MAX_TEXT_CHARACTERS",
     "AppendResult",
+    "Backup",
     "Candidate",
     "CheckReport",
     "CollectionInfo",
@@ -63,6 +68,7 @@ __all__ = [
     "Transaction",
     "__version__",
     "connect",
+    "restore",
 ]
 __all__ += _errors
 

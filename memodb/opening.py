@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -119,6 +120,10 @@ class Engine:
         for name in unfinished:
             finish_deletions(self.collection(name, create=False, seed=None))
 
+    def steady(self) -> contextlib.AbstractContextManager[object]:
+        """Keeps this process from committing for the block."""
+        return self._writing
+
     def close(self) -> None:
         """Close the catalog and give back the lock; idempotent. A transaction of another thread ends first."""
         with self._writing:
@@ -160,7 +165,10 @@ def open_engine(
             raise StoreNotFound("a store in memory is always a new one: open it with create=True, read_only=False")
         tokenizer_of_store = bound or Tokenizer.shipped()
         configuration = _configuration(tokenizer_of_store, settings)
-        return Engine(name, Catalog.create(name), tokenizer_of_store, configuration, backend, None, read_only=False)
+        catalog = Catalog.create(name)
+        with catalog.write() as session:
+            registry.put_setting(session, _SETTING, _statement(tokenizer_of_store, configuration))
+        return Engine(name, catalog, tokenizer_of_store, configuration, backend, None, read_only=False)
     directory = StoreDirectory(Path(name))
     require_local(directory.path)
     exists = directory.holds_store()
@@ -198,7 +206,11 @@ def _open_files(
         raise _interrupted(name)
     if not read_only:
         directory.prepare_journal(journal_mode())
-    catalog = Catalog.create(directory.catalog) if unfinished else Catalog.open(directory.catalog, read_only=read_only)
+    if directory.catalog.exists():
+        # By what is in it, not by its size: SQLite may still have to undo what was being written when its maker died.
+        catalog = Catalog.open(directory.catalog, read_only=read_only, finish=create)
+    else:
+        catalog = Catalog.create(directory.catalog)
     try:
         with catalog.read() as session:
             registry.require_sound(session)
@@ -215,8 +227,7 @@ def _open_files(
             configuration = _configuration(tokenizer, settings)
             directory.write_tokenizer(tokenizer.json)
             with catalog.write() as session:
-                stated = {"tokenizer": tokenizer.digest, "configuration": configuration.to_dict()}
-                registry.put_setting(session, _SETTING, stated)
+                registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
         else:
             digest, configuration = _stored(stated, name)
             tokenizer = _bound_tokenizer(directory, digest, bound)
@@ -242,6 +253,10 @@ def _tidy(engine: Engine, directory: StoreDirectory) -> None:
 
 def _interrupted(name: str) -> StoreNotFound:
     return StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
+
+
+def _statement(tokenizer: Tokenizer, configuration: Configuration) -> dict[str, Any]:
+    return {"tokenizer": tokenizer.digest, "configuration": configuration.to_dict()}
 
 
 def _stored(stated: Any, name: str) -> tuple[str, Configuration]:

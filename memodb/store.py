@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memodb import erasure, opening, provenance, recall
+from memodb.backup import Backup, backup
 from memodb.catalog import Filters, documents
 from memodb.collection import (
     AppendResult,
@@ -29,90 +30,7 @@ from memodb.collection import (
 from memodb.statistics import CollectionInfo, Statistics, collections, statistics
 from memodb.text import Tokenizer
 
-__all__ = ["Store", "connect"]
-
-
-def connect(
-    path: str | os.PathLike[str],
-    *,
-    collection: str = "default",
-    create: bool = True,
-    read_only: bool = False,
-    tokenizer: str | os.PathLike[str] | None = None,
-    false_recall: float | None = None,
-    heads: int | None = None,
-    layers: int | None = None,
-    window: int | None = None,
-    segment_tokens: int | None = None,
-    seed: bytes | None = None,
-    device: str = "cpu",
-) -> Store:
-    """Open a store, or create it.
-
-    Parameters
-    ----------
-    path : path
-        The store's directory, or ``":memory:"`` for one that lives as long as the handle.
-    collection : str
-        The collection this handle sees; created where it is missing, unless ``create`` is false.
-    create : bool
-        Whether a missing store or collection is created.
-    read_only : bool
-        Refuse writes, take no lock, and follow the commits of the process that writes.
-    tokenizer : path, optional
-        A ``tokenizers`` JSON file to bind a new store to; the shipped byte-level BPE otherwise. For an existing store
-        it must be the one it is bound to.
-    false_recall : float, optional
-        Promise of a new store: the highest probability that a context which no document holds is answered. Default
-        0.01.
-    heads, layers : int, optional
-        Of a new store: layer L (0..layers) looks at the last heads^L tokens. Default 4 and 2: contexts of 1, 4, 16.
-    window : int, optional
-        Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
-    segment_tokens : int, optional
-        Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
-    seed : bytes, optional
-        32 secret bytes for a new collection's matrices; random otherwise. Equal seeds, settings and documents give
-        equal bytes: how a store is compared with one that never saw a document.
-    device : {"cpu", "cuda", "auto"}
-        Where the matrices live.
-
-    Raises
-    ------
-    StoreNotFound, CollectionNotFound
-        It does not exist, and ``create`` is false or ``read_only`` is true.
-    StoreLocked
-        Another process has it open for writing.
-    StoreMismatch
-        A setting differs from the one the store was created with.
-    SchemaTooNew, CorruptStore
-        The store was made by a newer memodb, or contradicts itself.
-    InvalidConfiguration, BackendUnavailable
-        A setting nothing can be built from; a device this machine lacks.
-    Conflict
-        The path is something else than a store.
-    """
-    opening.require_collection(collection, seed)
-    settings = {
-        "false_recall": false_recall,
-        "heads": heads,
-        "layers": layers,
-        "window": window,
-        "segment_tokens": segment_tokens,
-    }
-    engine = opening.open_engine(
-        path,
-        create=create,
-        read_only=read_only,
-        tokenizer=tokenizer,
-        settings={name: value for name, value in settings.items() if value is not None},
-        device=device,
-    )
-    try:
-        return Store(engine, engine.collection(collection, create=create, seed=seed))
-    except BaseException:
-        engine.close()
-        raise
+__all__ = ["Store"]
 
 
 class Store:
@@ -489,6 +407,28 @@ class Store:
             A file cannot be written or removed; the documents are safe in the catalog.
         """
         return checkpoint(self._collection, everything=True)
+
+    def backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Copy the store, all its collections, to a new directory while it is in use, and check the copy.
+
+        Reads go on meanwhile, writes of this process wait, and those of another go on. Costs about as much as
+        memorising everything once. :func:`memodb.restore` makes a store of it again; ``connect(path, read_only=True)``
+        reads it.
+
+        Raises
+        ------
+        Conflict, InvalidInput
+            The path holds something, or lies inside the store.
+        CorruptStore
+            The copy does not check clean, because the store does not. Nothing is left of it.
+        DiskFull, StoreError
+            It cannot be written. Nothing is left of it.
+
+        Notes
+        -----
+        Durable when it returns. What is deleted from the store later stays in its backups: they have to be replaced.
+        """
+        return backup(self._engine, path)
 
     def digest(self) -> str:
         """SHA-256 over every count of the collection's memory, in hexadecimal."""

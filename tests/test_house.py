@@ -26,6 +26,8 @@ LEVELS = {
     "recall": 3,
     "provenance": 3,
     "erasure": 3,
+    "backup": 4,
+    "connecting": 4,
     "opening": 4,
     "statistics": 4,
     "store": 4,
@@ -39,6 +41,7 @@ APART = {1, 3}
 PUBLIC = [
     "AppendResult",
     "BackendUnavailable",
+    "Backup",
     "Candidate",
     "CheckReport",
     "CollectionInfo",
@@ -79,6 +82,7 @@ PUBLIC = [
     "Transaction",
     "__version__",
     "connect",
+    "restore",
 ]
 
 

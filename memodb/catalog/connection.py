@@ -1,6 +1,7 @@
 """The catalog of a store: its file, its connections, its transactions."""
 
 import contextlib
+import math
 import os
 import sqlite3
 import stat
@@ -33,6 +34,7 @@ __all__ = ["MEMORY", "Catalog"]
 MEMORY: Final = ":memory:"
 _MODE: Final = 0o600
 _KIND: Final = "memodb_kind"
+_PAGES_A_STEP: Final = 4096
 _FINGERPRINT: Final = "schema"
 """The setting that keeps the fingerprint of the schema, as it was when memodb made or upgraded it."""
 
@@ -94,18 +96,27 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False, timeout: float = BUSY_TIMEOUT) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        finish: bool = False,
+        timeout: float = BUSY_TIMEOUT,
+    ) -> Self:
         """The existing catalog in the file `path`; an older schema is upgraded unless `read_only`.
 
         Parameters
         ----------
+        finish : bool
+            Whether an interrupted `create` is finished: undoing one may leave an empty file.
         timeout : float
             Seconds to wait for another connection's transaction before `StoreLocked`.
 
         Raises
         ------
         StoreNotFound
-            There is no such file.
+            There is no such file, or one whose creation was interrupted.
         SchemaTooNew
             A newer memodb made it.
         CorruptStore
@@ -119,21 +130,24 @@ class Catalog:
         catalog = cls(name, read_only=read_only, timeout=timeout)
         try:
             with mapped(name):
-                catalog._require_schema()
+                catalog._require_schema(finish=finish)
         except BaseException:
             catalog.close()
             raise
         return catalog
 
-    def _require_schema(self) -> None:
+    def _require_schema(self, *, finish: bool) -> None:
         raw = self._engine.raw_connection()
         try:
             revision = schema.read_revision(_driver(raw.driver_connection))
             found = schema.fingerprint(_driver(raw.driver_connection))
         finally:
             raw.close()
+        if revision is None and finish and not self.read_only:
+            self._migrate(expected=None)
+            return
         if revision is None:
-            raise CorruptStore(f"{self.path} is empty: creating it was interrupted; create it again")
+            raise StoreNotFound(f"the creation of {self.path} was interrupted: open it once for writing to finish it")
         schema.require_known(revision, self.path)
         if revision == schema.HEAD:
             with self.read() as session:
@@ -320,7 +334,7 @@ class Catalog:
         Conflict
             The file exists.
         StoreLocked
-            Another process commits so often that no state lasts for as long as the copy takes.
+            Another process's transaction took longer than the timeout.
         DiskFull, StoreError
         """
         self.require_usable()
@@ -331,7 +345,7 @@ class Catalog:
                     _driver(session.connection().connection.driver_connection).backup(target)
                 return
             with contextlib.closing(self._own_connection()) as source:
-                source.backup(target)
+                _copy(source, target)
 
     def close(self) -> None:
         """Close every connection; a session still open in another thread closes its own when it ends. Idempotent."""
@@ -409,6 +423,27 @@ def _give_up_undone(context: ExceptionContext) -> None:
         if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
             context.is_disconnect = True
             context.invalidate_pool_on_disconnect = False
+
+
+class _StartedOver(Exception):
+    """Somebody committed while the copy paused, more than once."""
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy in steps, between which others may commit; a commit starts it over. In one step where that never ends."""
+    least, patience = math.inf, 3
+
+    def watch(status: int, remaining: int, total: int) -> None:
+        nonlocal least, patience
+        patience -= remaining > least
+        least = min(least, remaining)
+        if not patience:
+            raise _StartedOver
+
+    try:
+        source.backup(target, pages=_PAGES_A_STEP, progress=watch, sleep=0.001)
+    except _StartedOver:
+        source.backup(target)
 
 
 def _driver(connection: object) -> sqlite3.Connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +13,9 @@ from memodb.errors import CollectionNotFound, StoreNotFound
 
 if TYPE_CHECKING:
     import memodb
+    from memodb.opening import Engine
 
-__all__ = ["collections", "create", "location", "reading", "writing"]
+__all__ = ["collections", "create", "engine", "location", "reading", "writing"]
 
 
 def location(settings: Settings) -> str:
@@ -32,17 +35,25 @@ def reading(settings: Settings) -> memodb.Store:
     return memodb.connect(path, collection=settings.collection, create=False, read_only=True)
 
 
-def collections(settings: Settings) -> list[memodb.CollectionInfo]:
-    """Every collection of the store: asked without a handle, which would have to name one that exists."""
+@contextlib.contextmanager
+def engine(settings: Settings) -> Iterator[Engine]:
+    """The store for reading, without a handle on one of its collections, which would have to name one that exists."""
     path = location(settings)
-    from memodb import statistics
     from memodb.opening import open_engine
 
-    engine = open_engine(path, create=False, read_only=True, tokenizer=None, settings={}, device="cpu")
+    opened = open_engine(path, create=False, read_only=True, tokenizer=None, settings={}, device="cpu")
     try:
-        return statistics.collections(engine.catalog)
+        yield opened
     finally:
-        engine.close()
+        opened.close()
+
+
+def collections(settings: Settings) -> list[memodb.CollectionInfo]:
+    """Every collection of the store."""
+    with engine(settings) as opened:
+        from memodb import statistics
+
+        return statistics.collections(opened.catalog)
 
 
 def writing(settings: Settings, *, create_collection: bool = False) -> memodb.Store:

@@ -20,7 +20,9 @@ __all__ = ["check", "checkpoint", "collections", "compact", "digest", "stats"]
     examples=("memodb check", "memodb check --fix", "memodb check --json -C letters"),
 )
 @click.option(
-    "--fix", is_flag=True, help="Memorise again what differs from its documents; opens the store for writing."
+    "--fix",
+    is_flag=True,
+    help="Mend what the documents can mend, and say what they cannot; opens the store for writing.",
 )
 @click.pass_context
 def check(ctx: click.Context, fix: bool) -> None:
@@ -37,6 +39,8 @@ def check(ctx: click.Context, fix: bool) -> None:
             click.echo(f"found: {plain(finding)}")
         for mended in report.fixed:
             click.echo(f"fixed: {plain(mended)}")
+        for left in report.remaining:
+            click.echo(f"remains: {plain(left)}")
         result = "sound" if report.ok else f"{len(report.findings):,} found, {len(report.fixed):,} fixed"
         click.echo(
             f"checked {counted(report.documents, 'document')} and {counted(report.segments, 'segment')}: {result}"

@@ -16,9 +16,11 @@ Tiles are derived: a function of the catalog's documents, the seed and the geome
 """
 
 from memodb.storage.ballast import Ballast
+from memodb.storage.copying import beside, copy_file, digest_of, place, remove_directory, sync_file
 from memodb.storage.directory import StoreDirectory
 from memodb.storage.lease import Leases
 from memodb.storage.lock import WriterLock
+from memodb.storage.manifest import read_manifest, verify_files, write_manifest
 from memodb.storage.mounts import require_local
 from memodb.storage.tiles import read_tile, remove_orphans, write_tile
 
@@ -27,8 +29,17 @@ __all__ = [
     "Leases",
     "StoreDirectory",
     "WriterLock",
+    "beside",
+    "copy_file",
+    "digest_of",
+    "place",
+    "read_manifest",
     "read_tile",
+    "remove_directory",
     "remove_orphans",
     "require_local",
+    "sync_file",
+    "verify_files",
+    "write_manifest",
     "write_tile",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import zstandard
 
 from memodb.errors import Conflict, CorruptStore, StoreError, StoreNotFound
+from memodb.storage.copying import copy_file
 from memodb.storage.durable import TEMPORARY, make_empty, saying, sync_directory, write_file
 from memodb.storage.lease import Leases
 from memodb.storage.tiles import remove_orphans
@@ -165,6 +166,19 @@ class StoreDirectory:
             return zstandard.ZstdDecompressor().decompress(packed)
         except zstandard.ZstdError as exc:
             raise CorruptStore(f"{self.tokenizer} is damaged: {remedy}") from exc
+
+    def take_tiles(self, other: StoreDirectory, names: set[str]) -> None:
+        """Copy tiles of another store; one that is missing there is left out, since a memory can be made without."""
+        with saying(f"{self.segments} cannot be made"):
+            self.segments.mkdir(mode=0o700, exist_ok=True)
+        for name in sorted(names):
+            if (other.segments / name).is_file():
+                copy_file(other.segments / name, self.segments / name)
+
+    def strip(self) -> None:
+        """Remove what only an open store needs, and leave what makes it a store."""
+        needless = {path.name for path in (self.lock, self.leases, self.ballast, *self.journals)}
+        remove_orphans(self.path, {path.name for path in self.path.iterdir()} - needless)
 
     def sweep(self, tiles: set[str]) -> None:
         """Remove what a crash left: temporary files, and tiles that are none of these.

@@ -115,11 +115,15 @@ def test_create_refuses_what_exists_and_finishes_what_was_interrupted(house: Any
         Catalog.create(tmp_path / "link")
     empty = tmp_path / "empty.db"
     empty.touch(0o644)
-    with pytest.raises(CorruptStore, match="create it again"):
+    with pytest.raises(StoreNotFound, match="was interrupted"):
         Catalog.open(empty)
     Catalog.create(empty).close()
     assert stat.S_IMODE(empty.stat().st_mode) == 0o600
     Catalog.open(empty).close()
+    begun = tmp_path / "begun.db"
+    begun.touch(0o600)
+    with Catalog.open(begun, finish=True) as catalog:
+        assert catalog.integrity() == []
 
 
 def test_create_in_a_missing_directory_or_open_of_nothing(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_json_may_stand_before_and_behind(name: str, store: Path, call: Callable
     arguments = {
         "append": ["x", "--id", "x"], "import": ["nowhere"], "delete": ["sky", "--dry-run"], "get": ["sky"],
         "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"],
+        "backup": [str(store.parent / "there")], "restore": ["nowhere"],
     }.get(name, [])  # fmt: skip
     for line in (["--json", name, *arguments], [name, *arguments, "--json"]):
         result = CliRunner().invoke(main, line)
@@ -67,6 +68,7 @@ def examples(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with memodb.connect(store) as db:
         (store.parent / "tokenizer.json").write_bytes(db.tokenizer.json)
         db.collection("letters")
+        db.backup(store.parent / "sunday.backup")
     with memodb.connect(store.parent / "copy.memodb"):
         pass
     monkeypatch.chdir(store.parent)

@@ -356,6 +356,7 @@ CALLS: dict[str, Callable[[memodb.Store], Any]] = {
     "collections": lambda db: db.collections(),
     "collection": lambda db: db.collection("other"),
     "collection again": lambda db: db.collection("default"),
+    "backup": lambda db: db.backup("never made"),
 }
 CALM = {"close", "name", "path", "seed", "tokenizer"}
 

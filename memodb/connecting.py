@@ -1,0 +1,93 @@
+"""`memodb.connect`: from a path and settings to a handle."""
+
+from __future__ import annotations
+
+import os
+
+from memodb import opening
+from memodb.store import Store
+
+__all__ = ["connect"]
+
+
+def connect(
+    path: str | os.PathLike[str],
+    *,
+    collection: str = "default",
+    create: bool = True,
+    read_only: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    false_recall: float | None = None,
+    heads: int | None = None,
+    layers: int | None = None,
+    window: int | None = None,
+    segment_tokens: int | None = None,
+    seed: bytes | None = None,
+    device: str = "cpu",
+) -> Store:
+    """Open a store, or create it.
+
+    Parameters
+    ----------
+    path : path
+        The store's directory, or ``":memory:"`` for one that lives as long as the handle.
+    collection : str
+        The collection this handle sees; created where it is missing, unless ``create`` is false.
+    create : bool
+        Whether a missing store or collection is created.
+    read_only : bool
+        Refuse writes, take no lock, and follow the commits of the process that writes.
+    tokenizer : path, optional
+        A ``tokenizers`` JSON file to bind a new store to; the shipped byte-level BPE otherwise. For an existing store
+        it must be the one it is bound to.
+    false_recall : float, optional
+        Promise of a new store: the highest probability that a context which no document holds is answered. Default
+        0.01.
+    heads, layers : int, optional
+        Of a new store: layer L (0..layers) looks at the last heads^L tokens. Default 4 and 2: contexts of 1, 4, 16.
+    window : int, optional
+        Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
+    segment_tokens : int, optional
+        Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
+    seed : bytes, optional
+        32 secret bytes for a new collection's matrices; random otherwise. Equal seeds, settings and documents give
+        equal bytes: how a store is compared with one that never saw a document.
+    device : {"cpu", "cuda", "auto"}
+        Where the matrices live.
+
+    Raises
+    ------
+    StoreNotFound, CollectionNotFound
+        It does not exist, and ``create`` is false or ``read_only`` is true.
+    StoreLocked
+        Another process has it open for writing.
+    StoreMismatch
+        A setting differs from the one the store was created with.
+    SchemaTooNew, CorruptStore
+        The store was made by a newer memodb, or contradicts itself.
+    InvalidConfiguration, BackendUnavailable
+        A setting nothing can be built from; a device this machine lacks.
+    Conflict
+        The path is something else than a store.
+    """
+    opening.require_collection(collection, seed)
+    settings = {
+        "false_recall": false_recall,
+        "heads": heads,
+        "layers": layers,
+        "window": window,
+        "segment_tokens": segment_tokens,
+    }
+    engine = opening.open_engine(
+        path,
+        create=create,
+        read_only=read_only,
+        tokenizer=tokenizer,
+        settings={name: value for name, value in settings.items() if value is not None},
+        device=device,
+    )
+    try:
+        return Store(engine, engine.collection(collection, create=create, seed=seed))
+    except BaseException:
+        engine.close()
+        raise

@@ -1,0 +1,86 @@
+"""The manifest of a backup: which files it has, with their digests. Written last: a backup without one is none.
+
+JSON, so that it can be read in twenty years without this program::
+
+    {"format": "memodb backup 1", "created_at": "2026-01-01T00:00:00+00:00",
+     "collections": [{"name": ..., "documents": ..., "tokens": ..., "digest": ...}],
+     "files": {"catalog.db": {"bytes": ..., "sha256": ...}, "tokenizer.json.zst": ..., "segments/<sha256>": ...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memodb.errors import CorruptStore, NotFound
+from memodb.storage.copying import digest_of
+from memodb.storage.durable import saying, write_file
+
+__all__ = ["FORMAT", "read_manifest", "verify_files", "write_manifest"]
+
+FORMAT = "memodb backup 1"
+_LIMIT = 1 << 26
+_FILE = re.compile(r"catalog\.db|tokenizer\.json\.zst|segments/[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def write_manifest(path: Path, stated: Mapping[str, Any]) -> None:
+    """Write a manifest, durably."""
+    write_file(path, [json.dumps({"format": FORMAT, **stated}, indent=1).encode()])
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest that :func:`write_manifest` wrote.
+
+    Raises
+    ------
+    NotFound
+        There is none: no backup, or one that was never finished.
+    CorruptStore
+        It is not one that this memodb writes.
+    """
+    with saying(f"{path} cannot be read"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise NotFound(f"{path.parent} is no finished backup: it has no file {path.name}") from exc
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CorruptStore(f"{path} is no regular file")
+            data = file.read(_LIMIT + 1)
+    try:
+        stated: Any = json.loads(data) if len(data) <= _LIMIT else None
+        files = stated["files"]
+        sound = stated["format"] == FORMAT and {"catalog.db", "tokenizer.json.zst"} <= files.keys()
+        for name, file in files.items():
+            sound = sound and _FILE.fullmatch(name) is not None and _DIGEST.fullmatch(file["sha256"]) is not None
+        for collection in stated["collections"]:
+            sound = sound and {"name", "documents", "tokens", "digest"} <= collection.keys()
+        sound = sound and isinstance(stated["created_at"], str)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise CorruptStore(f"{path} is no manifest of this version: take another backup") from exc
+    if not sound:
+        raise CorruptStore(f"{path} is no manifest of this version: take another backup")
+    return dict(stated)
+
+
+def verify_files(directory: Path, stated: Mapping[str, Any]) -> None:
+    """Compare every file of a backup with its manifest.
+
+    Raises
+    ------
+    CorruptStore
+        Names the first file that is missing or differs.
+    """
+    for name, file in stated["files"].items():
+        try:
+            differs = (directory / name).is_symlink() or digest_of(directory / name) != file["sha256"]
+        except OSError as exc:
+            raise CorruptStore(f"{directory / name} of the backup cannot be read: {exc}") from exc
+        if differs:
+            raise CorruptStore(f"{directory / name} is not as it was when the backup was made: take another backup")
