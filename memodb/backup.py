@@ -77,9 +77,11 @@ class Backup:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         return {
-            **asdict(self),
-            "collections": list(map(asdict, self.collections)),
+            "path": self.path,
             "created_at": self.created_at.isoformat(),
+            "documents": self.documents,
+            "nbytes": self.nbytes,
+            "collections": list(map(asdict, self.collections)),
         }
 
     @classmethod

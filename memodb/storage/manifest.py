@@ -2,13 +2,16 @@
 
 JSON, so that it can be read in twenty years without this program::
 
-    {"format": "memodb backup 1", "created_at": "2026-01-01T00:00:00+00:00",
-     "collections": [{"name": ..., "documents": ..., "tokens": ..., "digest": ...}],
-     "files": {"catalog.db": {"bytes": ..., "sha256": ...}, "tokenizer.json.zst": ..., "segments/<sha256>": ...}}
+    {"format": "memodb backup 1",
+     "sha256": of "manifest" as JSON with sorted keys and no spaces,
+     "manifest": {"created_at": "2026-01-01T00:00:00+00:00",
+                  "collections": [{"name": ..., "documents": ..., "tokens": ..., "digest": ...}],
+                  "files": {"catalog.db": {"bytes": ..., "sha256": ...}, "segments/<sha256>": ..., ...}}}
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,7 +34,12 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def write_manifest(path: Path, stated: Mapping[str, Any]) -> None:
     """Write a manifest, durably."""
-    write_file(path, [json.dumps({"format": FORMAT, **stated}, indent=1).encode()])
+    whole = {"format": FORMAT, "sha256": _digest(stated), "manifest": stated}
+    write_file(path, [json.dumps(whole, indent=1).encode()])
+
+
+def _digest(stated: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -54,9 +62,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 raise CorruptStore(f"{path} is no regular file")
             data = file.read(_LIMIT + 1)
     try:
-        stated: Any = json.loads(data) if len(data) <= _LIMIT else None
+        whole: Any = json.loads(data) if len(data) <= _LIMIT else None
+        stated = whole["manifest"]
         files = stated["files"]
-        sound = stated["format"] == FORMAT and {"catalog.db", "tokenizer.json.zst"} <= files.keys()
+        sound = whole["format"] == FORMAT and whole["sha256"] == _digest(stated)
+        sound = sound and {"catalog.db", "tokenizer.json.zst"} <= files.keys()
         for name, file in files.items():
             sound = sound and _FILE.fullmatch(name) is not None and _DIGEST.fullmatch(file["sha256"]) is not None
         for collection in stated["collections"]:
