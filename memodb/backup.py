@@ -20,7 +20,7 @@ from memodb.catalog import Catalog, registry
 from memodb.catalog.connection import MEMORY
 from memodb.collection import check
 from memodb.errors import Conflict, CorruptStore, InvalidInput
-from memodb.opening import Engine, open_engine
+from memodb.opening import Engine, open_engine, path_text
 from memodb.storage import (
     Leases,
     StoreDirectory,
@@ -100,7 +100,7 @@ class Backup:
 
 def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
     """Back up an open store: see :meth:`memodb.Store.backup`."""
-    target = Path(_text(path))
+    target = _directory(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
     if engine.directory is not None and engine.directory.path.resolve() in target.resolve().parents:
@@ -204,7 +204,7 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
     Durable, and checked as a store after it was copied, when this returns. What was deleted after the backup was made
     is in it and comes back: delete it again.
     """
-    source, target = Path(_text(backup)), Path(_text(path))
+    source, target = _directory(backup), _directory(path)
     stated = read_manifest(StoreDirectory(source).backup)
     verify_files(source, stated)
     held = StoreDirectory(target)
@@ -242,8 +242,8 @@ def _made_beside(target: Path) -> Iterator[Path]:
         raise
 
 
-def _text(path: str | os.PathLike[str]) -> str:
-    name = os.fspath(path)
-    if not isinstance(name, str) or not name or "\0" in name or name == MEMORY:
-        raise InvalidInput(f"a path must be the name of a directory, not {name!r}")
-    return name
+def _directory(path: object) -> Path:
+    name = path_text(path)
+    if name == MEMORY:
+        raise InvalidInput("a backup, and what is restored from one, is a directory: name a path")
+    return Path(name)

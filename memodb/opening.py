@@ -27,7 +27,7 @@ from memodb.memory import Backend, Configuration, backend_for
 from memodb.storage import Ballast, StoreDirectory, WriterLock, require_local
 from memodb.text import Tokenizer
 
-__all__ = ["Engine", "open_engine", "require_collection"]
+__all__ = ["Engine", "open_engine", "path_text", "require_collection"]
 
 _SETTING = "store"
 """The catalog's record of what a store is bound to. It is written last: a store without it was never finished."""
@@ -145,6 +145,17 @@ def require_collection(name: str, seed: bytes | None) -> None:
         raise InvalidConfiguration(f"seed must be {registry.KEY_BYTES} bytes, for example secrets.token_bytes(32)")
 
 
+def path_text(path: object) -> str:
+    """A path as text; InvalidInput where the operating system could not take it."""
+    try:
+        name = os.fspath(path)  # type: ignore[call-overload]  # any value may be given
+        if isinstance(name, str) and name and b"\0" not in os.fsencode(name):
+            return name
+    except (TypeError, UnicodeEncodeError):
+        pass
+    raise InvalidInput(f"a path must be a text that can name a directory, not {path!r}")
+
+
 def open_engine(
     path: str | os.PathLike[str],
     *,
@@ -155,9 +166,7 @@ def open_engine(
     device: str,
 ) -> Engine:
     """Open the store at a path, or create it: see :func:`memodb.connect`."""
-    name = os.fspath(path)
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise InvalidInput(f"a store's path must be a text without NUL, not {name!r}")
+    name = path_text(path)
     backend = backend_for(device)
     bound = None if tokenizer is None else Tokenizer.from_file(os.fspath(tokenizer))
     if name == MEMORY:

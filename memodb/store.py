@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +28,7 @@ from memodb.collection import (
     compact,
     export,
 )
+from memodb.errors import InvalidInput
 from memodb.statistics import CollectionInfo, Statistics, collections, statistics
 from memodb.text import Tokenizer
 
@@ -224,8 +226,10 @@ class Store:
             return documents.count(session, self._collection.id)
 
     def __contains__(self, id: object) -> bool:  # noqa: A002
-        with self._engine.catalog.read() as session:
+        # suppressed: what no document could be called is not in the store
+        with self._engine.catalog.read() as session, contextlib.suppress(InvalidInput):
             return isinstance(id, str) and documents.find(session, self._collection.id, id) is not None
+        return False
 
     def get(self, id: str) -> Document:  # noqa: A002
         """A document's provenance; DocumentNotFound where there is none."""

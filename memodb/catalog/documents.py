@@ -50,6 +50,7 @@ __all__ = [
     "stream_segment",
     "texts_of",
     "token_total",
+    "tokens_in",
     "tokens_of",
 ]
 
@@ -308,6 +309,12 @@ def places_in(session: Session, collection_id: str, segment_id: str) -> tuple[Pl
     every = np.sort(np.fromiter(session.scalars(inside), dtype=np.int64))
     erasing = np.sort(np.fromiter(session.scalars(inside.where(*UNFINISHED)), dtype=np.int64))
     return np.setdiff1d(every, erasing, assume_unique=True), erasing
+
+
+def tokens_in(session: Session, collection_id: str, segment_id: str) -> int:
+    """Tokens of the live documents of a segment."""
+    chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id, _LIVE)
+    return int(session.scalar(sa.select(sa.func.sum(Document.token_count)).where(*chosen)) or 0)
 
 
 def stream_segment(

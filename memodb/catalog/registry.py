@@ -42,6 +42,7 @@ __all__ = [
     "reshape_segment",
     "set_tile",
     "unused_ordinal",
+    "version_of",
 ]
 
 KEY_BYTES = 32
@@ -176,6 +177,20 @@ def find_collection(session: Session, name: str) -> CollectionRow:
     if row is None:
         raise CollectionNotFound(f"the store has no collection named {name!r}")
     return CollectionRow(*row)
+
+
+def version_of(session: Session, collection_id: str) -> int:
+    """A number that differs after every change to the collection.
+
+    Raises
+    ------
+    CollectionNotFound
+        There is no such collection.
+    """
+    version = session.scalar(select(Collection.version).where(Collection.id == collection_id))
+    if version is None:
+        raise CollectionNotFound(f"the store has no collection with the id {collection_id!r}")
+    return version
 
 
 def list_collections(session: Session) -> list[CollectionSummary]:

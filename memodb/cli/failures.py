@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from memodb.cli.output import plain
 from memodb.errors import Conflict, InvalidInput, MemodbError, NotFound, StoreError
 
 __all__ = ["EXIT_CODES", "Interrupted", "Outcome", "complain", "guarded"]
@@ -95,7 +96,7 @@ def complain(message: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())
+    return plain(" ".join(text.splitlines()))
 
 
 def guarded(action: Callable[[], Any], *, as_json: Callable[[], bool]) -> int:

@@ -100,7 +100,14 @@ def _on_tile(collection: Collection, memory: Memory, session: Session, row: Segm
 
     missing = read(places[~np.isin(places, known)], DocumentState.LIVE)
     surplus = read(hidden[np.isin(hidden, known)], DocumentState.ERASING)
+    expected = documents.tokens_in(session, collection.id, row.id)
+    if base.tokens + _tokens(missing) - _tokens(surplus) != expected:
+        raise CorruptStore(f"the tile {row.tile} of segment {row.id} does not have as many tokens as it says")
     return Material(base, row.tile, missing, surplus)
+
+
+def _tokens(chosen: Documents) -> int:
+    return sum(len(ids) for _, ids in chosen)
 
 
 def _empty(memory: Memory, row: SegmentRow) -> Segment:

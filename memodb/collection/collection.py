@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
 from memodb.collection.checkpoint import material
 from memodb.collection.locks import SharedLock
 from memodb.collection.records import document_digest, document_symbol
 from memodb.collection.transaction import Transaction
-from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore, SyncFailed
+from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore, StoreLocked, SyncFailed
 from memodb.memory import Backend, Configuration, Memory, Segment
 from memodb.storage import Leases, StoreDirectory
 from memodb.text import Tokenizer
 
 __all__ = ["Collection"]
+
+_ATTEMPTS = 10
 
 
 class Collection:
@@ -76,6 +79,7 @@ class Collection:
         self._loaded: dict[str, int] = {}
         self._complete = False
         self._seen: object = None
+        self._version = -1
         self._loading = threading.Lock()
         self._shared = SharedLock()
         self._writing = write_lock
@@ -93,6 +97,22 @@ class Collection:
                     yield self._memory
                     return
 
+    @contextlib.contextmanager
+    def reading_both(self) -> Iterator[tuple[Memory, Session]]:
+        """The memory and a session of the catalog, both as of one commit, held still for the block.
+
+        Raises
+        ------
+        StoreLocked
+            Another process commits faster than this one can follow.
+        """
+        for _ in range(_ATTEMPTS):
+            with self.reading() as memory, self.catalog.read() as session:
+                if registry.version_of(session, self.id) == self._version:
+                    yield memory, session
+                    return
+        raise StoreLocked(f"{self.catalog.path} changes too fast to be followed: try again")
+
     def _follow(self) -> None:
         """Memorise what is not yet, or no longer, as the catalog has it."""
         self.catalog.require_usable()
@@ -103,6 +123,7 @@ class Collection:
             if self._complete and seen == self._seen:
                 return
             with self.leasing(), self.catalog.read() as session:
+                version = registry.version_of(session, self.id)
                 rows = registry.list_segments(session, self.id)
                 changed = {
                     row.id: material(self, self._memory, session, row)
@@ -114,6 +135,7 @@ class Collection:
             self.tiled.update((key, (found.tile, found.held)) for key, found in changed.items() if found.tile)
             with self._shared.exclusive():
                 self._adopt(rows, fresh)
+                self._version = version
             self._seen = seen
 
     def leasing(self) -> contextlib.AbstractContextManager[None]:
@@ -145,11 +167,6 @@ class Collection:
                 raise self._damaged(document_id)
             yield self.symbol(document_id), tokens
 
-    def ids_of(self, symbols: Iterable[int]) -> list[str]:
-        """Ids of the live documents with these symbols in the memory, ascending."""
-        with self.catalog.read() as session:
-            return sorted(documents.ids_at(session, self.id, symbols).values())
-
     def texts(self, ids: Iterable[str]) -> dict[str, str]:
         """Texts of live documents, exactly as given.
 
@@ -158,12 +175,15 @@ class Collection:
         CorruptStore
             What is stored does not match the document's digest.
         """
-        wanted = tuple(ids)
         with self.catalog.read() as session:
-            chosen = Filters(ids=wanted)
-            rows = {row.id: row for row in documents.select(session, self.id, chosen)}
-            tokens = documents.tokens_of(session, self.id, rows)
-            kept = documents.texts_of(session, self.id, rows)
+            return self.texts_in(session, ids)
+
+    def texts_in(self, session: Session, ids: Iterable[str]) -> dict[str, str]:
+        """As :meth:`texts`, in a session of the caller's."""
+        chosen = Filters(ids=tuple(ids))
+        rows = {row.id: row for row in documents.select(session, self.id, chosen)}
+        tokens = documents.tokens_of(session, self.id, rows)
+        kept = documents.texts_of(session, self.id, rows)
         result = {}
         for document_id, row in rows.items():
             text = kept.get(document_id)
@@ -293,9 +313,12 @@ class Collection:
         Should it fail half way, the whole memory is dropped and memorised again from the catalog at the next read: the
         commit stands, and no read ever sees the half.
         """
+        with self.catalog.read() as session:
+            version = registry.version_of(session, self.id)
         with self._shared.exclusive():
             try:
                 change(self._memory.segments)
+                self._version = version
             except BaseException:
                 self._memory.segments = {}
                 self.reload()

@@ -71,26 +71,25 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
         )
     ids, offsets = collection.tokenizer.encode_with_offsets(text)
     query = ids.astype(np.int64)
-    with collection.reading() as memory:
+    with collection.reading_both() as (memory, session):
         symbols: set[int] = set()
         for _, found in memory.documents(query):
             symbols.update(np.unique(found).tolist())
-    candidates = collection.ids_of(symbols)
-    spans: dict[tuple[int, int], dict[str, int]] = {}
-    for at in range(0, len(candidates), _DOCUMENTS_AT_ONCE):
-        with collection.catalog.read() as session:
+        candidates = sorted(documents.ids_at(session, collection.id, symbols).values())
+        spans: dict[tuple[int, int], dict[str, int]] = {}
+        for at in range(0, len(candidates), _DOCUMENTS_AT_ONCE):
             stored = documents.tokens_of(session, collection.id, candidates[at : at + _DOCUMENTS_AT_ONCE])
-        for document_id in sorted(stored):
-            for start, end, place in _runs(query, stored[document_id].astype(np.int64), window):
-                if end - start >= min_tokens:
-                    spans.setdefault((start, end), {})[document_id] = place
-    positions = _character_offsets(collection, {i for sources in spans.values() for i in sources})
+            for document_id in sorted(stored):
+                for start, end, place in _runs(query, stored[document_id].astype(np.int64), window):
+                    if end - start >= min_tokens:
+                        spans.setdefault((start, end), {})[document_id] = place
+        texts = collection.texts_in(session, {i for sources in spans.values() for i in sources})
+    positions = {i: collection.tokenizer.encode_with_offsets(text)[1][:, 0] for i, text in texts.items()}
     result = []
     for (start, end), sources in sorted(spans.items(), key=lambda item: (item[0][0], -item[0][1])):
         first, last = int(offsets[start, 0]), int(offsets[end - 1, 1])
-        named = tuple(Source(i, int(positions[i][place])) for i, place in sources.items() if i in positions)
-        if named:
-            result.append(Span(first, last, text[first:last], end - start, named))
+        named = tuple(Source(i, int(positions[i][place])) for i, place in sources.items())
+        result.append(Span(first, last, text[first:last], end - start, named))
     return result
 
 
@@ -167,9 +166,3 @@ def _first_places(ranks: list[Tokens], size: int, starts: Tokens, lengths: Token
         same = places[low:high]
         found.append(int(same[np.argmax(rank[same + rest] == rank[start + rest])]))
     return found
-
-
-def _character_offsets(collection: Collection, ids: set[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """First character of each token of each document; documents deleted meanwhile are missing."""
-    texts = collection.texts(ids) if ids else {}
-    return {i: collection.tokenizer.encode_with_offsets(text)[1][:, 0] for i, text in texts.items()}

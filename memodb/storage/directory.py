@@ -51,8 +51,9 @@ class StoreDirectory:
         Conflict
             The path is a file, or a directory of something else: nothing of the user's is ever overwritten.
         """
-        if not self.path.exists():
-            return False
+        with saying(f"{self.path} cannot be a store"):
+            if not self.path.exists():
+                return False
         if not self.path.is_dir():
             raise Conflict(f"{self.path} is a file; a store is a directory: name another path")
         self.require_own_files()

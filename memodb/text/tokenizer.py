@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memodb.errors import InvalidConfiguration, InvalidInput, InvalidText
+from memodb.text.foreign import raising, require_harmless, require_vocabulary
 
 if TYPE_CHECKING:
     import tokenizers
@@ -30,8 +31,6 @@ MAX_TEXT_CHARACTERS = 4 * 2**20
 """Longest text that is encoded, in characters: more than the longest novels. While it encodes, the library holds about
 160 bytes for each token, 320 with offsets; prose of this length takes half a gigabyte, random ideographs five."""
 
-# Ids are int32 and a memory adds two marks (begin, end) above them.
-_VOCABULARY_LIMIT = 2**31 - 2
 # Documents handed to the library at once: enough to keep its threads busy, few enough that their encodings, some
 # forty times the size of the ids, never pile up for a whole import.
 _BATCH_CHARACTERS = 2**22
@@ -84,7 +83,7 @@ class Tokenizer:
     digest : str
         SHA-256 of `json`, hexadecimal.
     vocabulary_size : int
-        Largest token id plus one; at most 2**31 - 3, so that the ids and two marks fit an int32.
+        Largest token id plus one; at most 2**24.
     """
 
     def __init__(self, data: bytes, engine: "tokenizers.Tokenizer", vocabulary: dict[str, int]) -> None:
@@ -153,32 +152,25 @@ class Tokenizer:
         Raises
         ------
         InvalidConfiguration
-            If it is not JSON, not a tokenizer that the installed ``tokenizers`` reads, has an empty vocabulary or ids
-            of 2**31 - 3 or more.
+            If it is not JSON, not a tokenizer that the installed ``tokenizers`` reads, would harm the process, encodes
+            a text at random, or has an empty vocabulary or ids of 2**24 or more.
         """
         import tokenizers  # here, not above: the shared library takes longer to load than the rest of the package
 
         data = bytes(data)
         try:
             text = data.decode("utf-8")
-            json.loads(text)
+            stated = json.loads(text)
         except (ValueError, RecursionError) as exc:  # UnicodeDecodeError and JSONDecodeError are both ValueErrors
             raise InvalidConfiguration(f"the tokenizer is not UTF-8 JSON: {exc}") from exc
-        try:
+        require_harmless(stated)
+        with raising(InvalidConfiguration, f"not a tokenizer that `tokenizers` {tokenizers.__version__} reads"):
             engine = tokenizers.Tokenizer.from_str(text)
-        except Exception as exc:  # the library raises plain Exception for everything it cannot read
-            raise InvalidConfiguration(
-                f"not a tokenizer that `tokenizers` {tokenizers.__version__} reads: {exc}"
-            ) from exc
         engine.no_truncation()
         engine.no_padding()
         engine.encode_special_tokens = True
         vocabulary = engine.get_vocab(with_added_tokens=True)
-        if not vocabulary:
-            raise InvalidConfiguration("the tokenizer's vocabulary is empty: train it before binding it")
-        largest = max(vocabulary.values())
-        if largest + 1 >= _VOCABULARY_LIMIT:
-            raise InvalidConfiguration(f"token id {largest} is too large, ids must be below {_VOCABULARY_LIMIT - 1}")
+        require_vocabulary(vocabulary)
         return cls(data, engine, vocabulary)
 
     def encode(self, text: str) -> Ids:
@@ -261,10 +253,8 @@ class Tokenizer:
             As `check_text` does.
         """
         check_text(text)
-        try:
+        with raising(InvalidText, "the tokenizer cannot encode this text"):
             encoding = self._engine.encode(text, add_special_tokens=False)
-        except Exception as exc:  # as in _encode_checked
-            raise InvalidText(f"the tokenizer cannot encode this text: {exc}") from exc
         ids = np.array(encoding.ids, dtype=np.int32)
         return ids, np.array(encoding.offsets, dtype=np.int64).reshape(len(ids), 2)
 
@@ -286,7 +276,9 @@ class Tokenizer:
             If an id is no integer or not in the vocabulary.
         """
         # Special tokens are kept: dropping what was asked for would be a loss without a word.
-        return self._engine.decode(self._check_ids(ids), skip_special_tokens=False)
+        known = self._check_ids(ids)
+        with raising(InvalidInput, "the tokenizer cannot decode these ids"):
+            return self._engine.decode(known, skip_special_tokens=False)
 
     def piece(self, token_id: int) -> str:
         """Return the text of one token, undecodable bytes as U+FFFD.
@@ -307,7 +299,8 @@ class Tokenizer:
             If an id is no integer or not in the vocabulary.
         """
         batch = [[token_id] for token_id in self._check_ids(ids)]
-        return self._engine.decode_batch(batch, skip_special_tokens=False)
+        with raising(InvalidInput, "the tokenizer cannot decode these ids"):
+            return self._engine.decode_batch(batch, skip_special_tokens=False)
 
     def reproduces(self, text: str, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> bool:
         """Tell whether ``decode(ids)`` is ``text``, so that the text need not be kept beside its tokens.
@@ -323,10 +316,9 @@ class Tokenizer:
         return self.decode(ids) == text
 
     def _encode_checked(self, texts: list[str]) -> list[Ids]:
-        try:
+        # for example where a vocabulary without an unknown token meets a new word
+        with raising(InvalidText, "the tokenizer cannot encode this text"):
             encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
-        except Exception as exc:  # plain Exception, as when a vocabulary without an unknown token meets a new word
-            raise InvalidText(f"the tokenizer cannot encode this text: {exc}") from exc
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def _check_ids(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[int]:
