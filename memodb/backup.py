@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +29,6 @@ from memodb.storage import (
     digest_of,
     place,
     read_manifest,
-    remove_directory,
     sync_file,
     verify_files,
     write_manifest,
@@ -105,7 +103,7 @@ def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
         raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
     if engine.directory is not None and engine.directory.path.resolve() in target.resolve().parents:
         raise InvalidInput(f"{target} lies inside the store: a backup belongs elsewhere, best on another disk")
-    with _made_beside(target) as made:
+    with beside(target) as made:
         copy = StoreDirectory(made)
         _copy_state(engine, copy)
         collections = _verified(made)
@@ -218,7 +216,7 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         if exists:
             lock = WriterLock(held.lock)
             stack.callback(lock.release)
-        made = stack.enter_context(_made_beside(target))
+        made = stack.enter_context(beside(target))
         for name, file in stated["files"].items():
             (made / name).parent.mkdir(mode=0o700, exist_ok=True)
             if copy_file(source / name, made / name) != file["sha256"]:
@@ -228,18 +226,6 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
             raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")
         place(made, target)
     return Backup.of(source, stated)
-
-
-@contextlib.contextmanager
-def _made_beside(target: Path) -> Iterator[Path]:
-    """A directory to make something in; removed where that fails."""
-    made = beside(target)
-    try:
-        yield made
-    except BaseException:
-        if made.exists():
-            remove_directory(made)
-        raise
 
 
 def _directory(path: object) -> Path:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
 from memodb.collection.checkpoint import material
 from memodb.collection.locks import SharedLock
+from memodb.collection.purge import finish_deletions
 from memodb.collection.records import document_digest, document_symbol
 from memodb.collection.transaction import Transaction
 from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore, StoreLocked, SyncFailed
@@ -239,6 +240,8 @@ class Collection:
         with self.write_turn():
             if self._current is not None:
                 raise InvalidInput("a transaction is open already: transactions do not nest")
+            if self.unfinished:
+                finish_deletions(self)
             self._current = Transaction(self)
             try:
                 yield self._current

@@ -136,12 +136,12 @@ class Transaction:
         return results
 
     def _taken(self, ids: list[str]) -> dict[str, Document]:
-        """Documents that the catalog has under these ids, but for those that this transaction deletes."""
+        """Live documents under these ids, but for those that this transaction deletes."""
         if not ids:
             return {}
         collection = self._collection
         with collection.catalog.read() as session:
-            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids), state=None)))
+            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids))))
         return {row.id: Document.of(collection.name, row) for row in rows if row.id not in self._deletes}
 
     def _same(self, before: StagedDocument | Document, record: Record, document_id: str) -> Document:
@@ -204,8 +204,6 @@ class Transaction:
         if not self._appends and not self._deletes:
             self.outcome = Outcome((), (), 0, ())
             return self.outcome
-        if collection.unfinished:
-            finish_deletions(collection)
         leaving = self._leaving()
         changes = self._plan(leaving)
         with collection.committing():

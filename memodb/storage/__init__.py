@@ -16,7 +16,7 @@ Tiles are derived: a function of the catalog's documents, the seed and the geome
 """
 
 from memodb.storage.ballast import Ballast
-from memodb.storage.copying import beside, copy_file, digest_of, place, remove_directory, sync_file
+from memodb.storage.copying import beside, copy_file, digest_of, place, sync_file
 from memodb.storage.directory import StoreDirectory
 from memodb.storage.lease import Leases
 from memodb.storage.lock import WriterLock
@@ -35,7 +35,6 @@ __all__ = [
     "place",
     "read_manifest",
     "read_tile",
-    "remove_directory",
     "remove_orphans",
     "require_local",
     "sync_file",

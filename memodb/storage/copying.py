@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,13 +24,40 @@ _EXCHANGE = 2
 _HERE = -100
 
 
-def beside(path: Path) -> Path:
-    """A new directory, mode 0700, in which something is made that will be put in the place of ``path``."""
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A new directory, mode 0700, for the block, in which something is made that :func:`place` puts at ``path``.
+
+    Removed where the block fails. A crash leaves it, with a copy of everything: the next one for the same path removes
+    what nobody is making any more.
+    """
     made = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    left = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}" + re.escape(TEMPORARY))
     with saying(f"{made} cannot be made"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.iterdir():
+            if left.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
+                with contextlib.suppress(BlockingIOError), _locked(other):
+                    remove_directory(other)
         made.mkdir(mode=0o700)
-    return made
+    with _locked(made):
+        try:
+            yield made
+        except BaseException:
+            if made.exists():
+                remove_directory(made)
+            raise
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Held while somebody works in it; BlockingIOError where another does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def copy_file(source: Path, target: Path) -> str:

@@ -188,12 +188,26 @@ def test_a_directory_takes_anothers_place_at_once(tmp_path: Path) -> None:
             target.mkdir()
         if there == "full":
             (target / "old").write_text("old")
-        made = beside(target)
-        (made / "new").write_text("new")
-        place(made, target)
+        with beside(target) as made:
+            (made / "new").write_text("new")
+            place(made, target)
         assert [path.name for path in target.iterdir()] == ["new"]
         assert stat.S_IMODE(target.stat().st_mode) == 0o700
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "nothing"]
+
+
+def test_what_a_crash_left_beside_goes_with_the_next_one(tmp_path: Path) -> None:
+    """And nothing else: neither what somebody is still making, nor what only looks alike."""
+    kept = ["b.0123456.tmp", "b.zzzzzzzz.tmp", "xb.01234567.tmp", "b.01234567.tmpx"]
+    for name in (*kept, "b.01234567.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").touch()
+    with beside(tmp_path / "b") as first, beside(tmp_path / "b") as second:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, first.name, second.name])
+        place(second, tmp_path / "b")
+    with pytest.raises(KeyError), beside(tmp_path / "b"):
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "b"])
 
 
 @pytest.mark.parametrize("name", ["../x", "segments/../../x", "/etc/passwd", "LOCK", "segments/" + "0" * 63])
