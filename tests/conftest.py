@@ -23,6 +23,12 @@ SEED = bytes(range(32))
 BEGIN, END = -1, -2
 
 
+@pytest.fixture(scope="session")
+def stress_factor() -> float:
+    """What multiplies the sizes of the stress tests: the environment variable MEMODB_STRESS, 1 by default."""
+    return float(os.environ.get("MEMODB_STRESS", "1"))
+
+
 @pytest.fixture
 def in_process() -> Callable[..., str]:
     """Run Python source in a process of its own with arguments in sys.argv; its standard output."""

@@ -1,5 +1,6 @@
 """History independence, segments, growth: what a memory holds is a function of its documents."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_after_compaction_only_the_documents_tell(
 
 @pytest.mark.stress
 @given(DOCUMENTS, HISTORY, HISTORY, st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=round(300 * float(os.environ.get("MEMODB_STRESS", "1"))), deadline=None)
 def test_after_compaction_only_the_documents_tell_stress(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], documents: Any, first: Any, then: Any, data: Any
 ) -> None:
