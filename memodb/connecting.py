@@ -23,6 +23,7 @@ def connect(
     window: int | None = None,
     segment_tokens: int | None = None,
     seed: bytes | None = None,
+    checkpoint_tokens: int | None = None,
     device: str = "cpu",
 ) -> Store:
     """Open a store, or create it.
@@ -52,6 +53,10 @@ def connect(
     seed : bytes, optional
         32 secret bytes for a new collection's matrices; random otherwise. Equal seeds, settings and documents give
         equal bytes: how a store is compared with one that never saw a document.
+    checkpoint_tokens : int, optional
+        Of this handle: how many appended tokens the next open may have to memorise again before a checkpoint is written
+        by itself. Without it 65,536, or an eighth of a larger segment: a checkpoint writes a whole segment, about 20
+        bytes a token.
     device : {"cpu", "cuda", "auto"}
         Where the matrices live.
 
@@ -84,6 +89,7 @@ def connect(
         read_only=read_only,
         tokenizer=tokenizer,
         settings={name: value for name, value in settings.items() if value is not None},
+        checkpoint_tokens=checkpoint_tokens,
         device=device,
     )
     try:

@@ -46,6 +46,7 @@ class Engine:
         lock: WriterLock | None,
         *,
         read_only: bool,
+        checkpoint_tokens: int | None = None,
     ) -> None:
         self.path = path
         self.directory = None if path == MEMORY else StoreDirectory(Path(path))
@@ -54,6 +55,7 @@ class Engine:
         self.configuration = configuration
         self.backend = backend
         self.read_only = read_only
+        self.checkpoint_tokens = checkpoint_tokens
         self._lock = lock
         self._collections: dict[str, Collection] = {}
         self._guard = threading.Lock()
@@ -105,6 +107,7 @@ class Engine:
             read_only=self.read_only,
             write_lock=self._writing,
             directory=self.directory,
+            checkpoint_tokens=self.checkpoint_tokens,
         )
 
     def resume(self) -> None:
@@ -163,10 +166,13 @@ def open_engine(
     read_only: bool,
     tokenizer: str | os.PathLike[str] | None,
     settings: dict[str, Any],
-    device: str,
+    checkpoint_tokens: int | None = None,
+    device: str = "cpu",
 ) -> Engine:
     """Open the store at a path, or create it: see :func:`memodb.connect`."""
     name = path_text(path)
+    if checkpoint_tokens is not None and (type(checkpoint_tokens) is not int or checkpoint_tokens < 1):
+        raise InvalidConfiguration(f"checkpoint_tokens must be a whole number from 1 up, not {checkpoint_tokens!r}")
     backend = backend_for(device)
     bound = None if tokenizer is None else Tokenizer.from_file(os.fspath(tokenizer))
     if name == MEMORY:
@@ -191,7 +197,9 @@ def open_engine(
         directory.create()
     lock = None if read_only else WriterLock(directory.lock)
     try:
-        return _open_files(name, directory, lock, backend, bound, settings, read_only=read_only, create=create)
+        return _open_files(
+            name, directory, lock, backend, bound, settings, checkpoint_tokens, read_only=read_only, create=create
+        )
     except BaseException:
         if lock is not None:
             lock.release()
@@ -205,6 +213,7 @@ def _open_files(
     backend: Backend,
     bound: Tokenizer | None,
     settings: dict[str, Any],
+    checkpoint_tokens: int | None,
     *,
     read_only: bool,
     create: bool,
@@ -241,7 +250,16 @@ def _open_files(
             digest, configuration = _stored(stated, name)
             tokenizer = _bound_tokenizer(directory, digest, bound)
             _require_same(configuration, settings, name)
-        engine = Engine(name, catalog, tokenizer, configuration, backend, lock, read_only=read_only)
+        engine = Engine(
+            name,
+            catalog,
+            tokenizer,
+            configuration,
+            backend,
+            lock,
+            read_only=read_only,
+            checkpoint_tokens=checkpoint_tokens,
+        )
         if not read_only:
             _tidy(engine, directory)
         return engine

@@ -23,6 +23,7 @@ _PRAGMAS: Final = (
     ("foreign_keys", "ON", 1),
     ("secure_delete", "ON", 1),  # Debian's builds default to it, upstream's do not
     ("synchronous", "FULL", 2),
+    ("fullfsync", "ON", 1),  # macOS, where a plain fsync does not reach beyond the drive's cache
     ("temp_store", "MEMORY", 2),  # sorting and VACUUM must not write texts to the temporary directory
     ("cell_size_check", "ON", 1),
     ("trusted_schema", "OFF", 0),

@@ -15,7 +15,7 @@ import numpy as np
 
 from memodb.catalog import DocumentState, SegmentRow, documents, registry
 from memodb.collection.layout import batches, extend
-from memodb.errors import CorruptStore, StoreError
+from memodb.errors import CorruptStore, StoreError, SyncFailed
 from memodb.memory import Geometry, Memory, Segment
 from memodb.storage import Leases, read_tile, remove_orphans, write_tile
 
@@ -178,7 +178,8 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
             if rows[segment_id].tile != tile or tile is None:
                 tile, held = None, 0
             behind = segment.tokens - held
-            if behind >= max(CHECKPOINT_TOKENS, segment.tokens // 8) or (everything and (behind or tile is None)):
+            due = collection.checkpoint_tokens or max(CHECKPOINT_TOKENS, segment.tokens // 8)
+            if behind >= due or (everything and (behind or tile is None)):
                 fresh[segment_id] = written_tile(collection, segment)
         if fresh:
             with collection.catalog.write() as session:
@@ -193,6 +194,8 @@ def due_checkpoint(collection: Collection) -> None:
     """Checkpoint what is due after a commit. A full disk must not turn a durable commit into an error: it warns."""
     try:
         checkpoint(collection, everything=False)
+    except SyncFailed as exc:
+        warnings.warn(f"the commit is durable, but the store must be opened again: {exc}", RuntimeWarning, stacklevel=2)
     except StoreError as exc:
         warnings.warn(f"the store works on, but will take longer to open: {exc}", RuntimeWarning, stacklevel=2)
 

@@ -48,6 +48,8 @@ class Collection:
         The store's: writers of all its collections take turns.
     directory : StoreDirectory or None
         Where the store's files are; None for a store in memory.
+    checkpoint_tokens : int or None
+        When checkpoints fall due, in tokens that the next open would memorise again.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Collection:
         read_only: bool,
         write_lock: threading.RLock,
         directory: StoreDirectory | None,
+        checkpoint_tokens: int | None,
     ) -> None:
         self.catalog = catalog
         self.id = row.id
@@ -71,6 +74,7 @@ class Collection:
         self.read_only = read_only
         self.backend = backend
         self.directory = directory
+        self.checkpoint_tokens = checkpoint_tokens
         self.tiles = None if directory is None else directory.segments
         self.tiled: dict[str, tuple[str, int]] = {}
         """The tile of each segment that this handle knows, and the tokens in it."""

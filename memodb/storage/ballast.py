@@ -53,7 +53,7 @@ class Ballast:
             try:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
                 try:
-                    os.posix_fallocate(descriptor, 0, wanted)  # blocks, not a hole: a sparse file holds no space
+                    _allocate(descriptor, wanted)
                     sync(descriptor, self._path)
                 finally:
                     os.close(descriptor)
@@ -77,3 +77,13 @@ class Ballast:
                 return False
         sync_directory(self._path.parent)
         return True
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Blocks, not a hole: a sparse file holds no space."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    block = bytes(_LEAST)  # macOS
+    while size > 0:
+        size -= os.write(descriptor, block[:size])

@@ -44,6 +44,29 @@ def test_a_small_store_writes_none_by_itself_and_one_when_asked(tmp_path: Path) 
         assert db.checkpoint() == 0
 
 
+def test_how_much_opening_may_memorise_again_can_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memorised: list[int] = []
+    extend = module.extend
+
+    def counted(segment: Any, documents: Any) -> Any:
+        memorised.append(sum(len(tokens) for _, tokens in documents))
+        return extend(segment, documents)
+
+    with memodb.connect(tmp_path / "s", checkpoint_tokens=100) as db:
+        tokens = 0
+        for n in range(12):
+            tokens += db.append(text(n), id=str(n)).token_count
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "extend", counted)
+                with memodb.connect(tmp_path / "s", read_only=True) as reader:
+                    assert reader.digest() == db.digest()
+    assert len(memorised) == 12
+    assert max(memorised) < 100 < tokens
+    for wrong in (0, -1, 1.5, True, "9"):
+        with pytest.raises(memodb.InvalidConfiguration, match="checkpoint_tokens"):
+            memodb.connect(tmp_path / "s", checkpoint_tokens=wrong)  # type: ignore[arg-type]
+
+
 def test_opening_reads_the_tile_and_memorises_only_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with memodb.connect(tmp_path / "s") as db:
         db.append_many({"id": str(n), "text": text(n)} for n in range(30))
