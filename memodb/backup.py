@@ -29,6 +29,7 @@ from memodb.storage import (
     digest_of,
     place,
     read_manifest,
+    saying,
     sync_file,
     verify_files,
     write_manifest,
@@ -99,8 +100,9 @@ class Backup:
 def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
     """Back up an open store: see :meth:`memodb.Store.backup`."""
     target = _directory(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
+    with saying(f"{target} cannot be a backup"):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
     if engine.directory is not None and engine.directory.path.resolve() in target.resolve().parents:
         raise InvalidInput(f"{target} lies inside the store: a backup belongs elsewhere, best on another disk")
     with beside(target) as made:
@@ -109,11 +111,12 @@ def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
         collections = _verified(made)
         copy.strip()
         sync_file(copy.catalog)
-        files = {
-            str(file.relative_to(made)): {"bytes": file.stat().st_size, "sha256": digest_of(file)}
-            for file in sorted(made.rglob("*"))
-            if file.is_file()
-        }
+        with saying(f"the backup {made} cannot be read"):
+            files = {
+                str(file.relative_to(made)): {"bytes": file.stat().st_size, "sha256": digest_of(file)}
+                for file in sorted(made.rglob("*"))
+                if file.is_file()
+            }
         stated = {
             "created_at": datetime.now(UTC).isoformat(),
             "collections": list(map(asdict, collections)),
@@ -218,7 +221,6 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
             stack.callback(lock.release)
         made = stack.enter_context(beside(target))
         for name, file in stated["files"].items():
-            (made / name).parent.mkdir(mode=0o700, exist_ok=True)
             if copy_file(source / name, made / name) != file["sha256"]:
                 raise CorruptStore(f"{source / name} changed while it was read: restore again")
         restored = _verified(made)

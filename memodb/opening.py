@@ -249,6 +249,8 @@ def _open_files(
         else:
             digest, configuration = _stored(stated, name)
             tokenizer = _bound_tokenizer(directory, digest, bound)
+            if configuration.vocabulary != tokenizer.vocabulary_size:  # before tables of it are made
+                raise CorruptStore(f"the settings of {name} are not of its tokenizer: restore it from a backup")
             _require_same(configuration, settings, name)
         engine = Engine(
             name,

@@ -111,7 +111,11 @@ def _tokens(chosen: Documents) -> int:
 
 
 def _empty(memory: Memory, row: SegmentRow) -> Segment:
-    return memory.new_segment(Geometry.from_dict(row.geometry, memory.configuration))
+    geometry = Geometry.from_dict(row.geometry, memory.configuration)
+    try:
+        return memory.new_segment(geometry)
+    except MemoryError as exc:
+        raise StoreError(f"segment {row.id} does not fit into memory: it has {geometry.rows} rows") from exc
 
 
 def _restored(collection: Collection, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:

@@ -120,7 +120,10 @@ class Configuration:
             f"columns must be 256..4096, a power of two, not {self.columns}",
         )
         require(self.ones in (2, 4), f"ones must be 2 or 4, not {self.ones}")
-        require(self.segment_tokens >= FIRST_CAPACITY, f"segment_tokens must be at least {FIRST_CAPACITY}")
+        require(
+            FIRST_CAPACITY <= self.segment_tokens <= 1 << 40,
+            f"segment_tokens must be {FIRST_CAPACITY}..2**40, not {self.segment_tokens}",
+        )
 
     @property
     def end(self) -> int:

@@ -18,6 +18,7 @@ Tiles are derived: a function of the catalog's documents, the seed and the geome
 from memodb.storage.ballast import Ballast
 from memodb.storage.copying import beside, copy_file, digest_of, place, sync_file
 from memodb.storage.directory import StoreDirectory
+from memodb.storage.durable import saying
 from memodb.storage.lease import Leases
 from memodb.storage.lock import WriterLock
 from memodb.storage.manifest import read_manifest, verify_files, write_manifest
@@ -37,6 +38,7 @@ __all__ = [
     "read_tile",
     "remove_orphans",
     "require_local",
+    "saying",
     "sync_file",
     "verify_files",
     "write_manifest",

@@ -61,7 +61,8 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def copy_file(source: Path, target: Path) -> str:
-    """Copy a file, durably; SHA-256 of what was written, in hexadecimal.
+    """Copy a file, durably, into a directory that is made where it is missing; SHA-256 of what was written,
+    hexadecimal.
 
     Raises
     ------
@@ -76,6 +77,8 @@ def copy_file(source: Path, target: Path) -> str:
                 state.update(chunk)
                 yield chunk
 
+    with saying(f"{target.parent} cannot be made"):
+        target.parent.mkdir(mode=0o700, exist_ok=True)
     write_file(target, parts())
     return state.hexdigest()
 

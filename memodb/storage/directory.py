@@ -170,8 +170,6 @@ class StoreDirectory:
 
     def take_tiles(self, other: StoreDirectory, names: set[str]) -> None:
         """Copy tiles of another store; one that is missing there is left out, since a memory can be made without."""
-        with saying(f"{self.segments} cannot be made"):
-            self.segments.mkdir(mode=0o700, exist_ok=True)
         for name in sorted(names):
             if (other.segments / name).is_file():
                 copy_file(other.segments / name, self.segments / name)
