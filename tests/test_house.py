@@ -29,6 +29,7 @@ LEVELS = {
     "backup": 4,
     "connecting": 4,
     "opening": 4,
+    "scanning": 4,
     "statistics": 4,
     "store": 4,
     "": 5,  # memodb/__init__.py: exports

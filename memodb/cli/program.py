@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from memodb.cli import backups, completion, creating, deleting, documents, importing, recall, tracing, upkeep
+from memodb.cli import backups, completion, creating, deleting, documents, importing, recall, scanning, tracing, upkeep
 from memodb.cli.failures import EXIT_CODES, USAGE, guarded
 from memodb.cli.options import ALL, Settings, shared
 
@@ -25,6 +25,7 @@ TOPICS: Final[dict[str, tuple[click.Command, ...]]] = {
         upkeep.stats,
         upkeep.collections,
         upkeep.digest,
+        scanning.scan,
         backups.backup,
         backups.restore,
         completion.completion,

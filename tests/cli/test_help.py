@@ -49,7 +49,7 @@ def test_json_may_stand_before_and_behind(name: str, store: Path, call: Callable
     # no arguments: most commands succeed, the others complain, all in JSON
     arguments = {
         "append": ["x", "--id", "x"], "import": ["nowhere"], "delete": ["sky", "--dry-run"], "get": ["sky"],
-        "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"],
+        "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"], "scan": ["The"],
         "backup": [str(store.parent / "there")], "restore": ["nowhere"],
     }.get(name, [])  # fmt: skip
     for line in (["--json", name, *arguments], [name, *arguments, "--json"]):
@@ -63,6 +63,7 @@ def examples(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with all that the examples mention; `store` is what MEMODB_PATH names."""
     (store.parent / "notes").mkdir()
     (store.parent / "notes" / "harbour.txt").write_text(memodb.connect(store, read_only=True).text("sky") + "\n")
+    (store.parent / "forgotten.txt").write_text("A text that nobody ever stored anywhere near this store.")
     (store.parent / "prompt.txt").write_text("The sky over the\n")
     (store.parent / "corpus.jsonl").write_text('{"text": "A line.", "id": "line"}\n')
     with memodb.connect(store) as db:

@@ -1,0 +1,160 @@
+"""The scanner: what lies anywhere in a store is found, what was deleted is not there, and controls come first."""
+
+import base64
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import memodb
+from memodb.catalog import codec
+from memodb.erasure import search
+from memodb.erasure.search import ENCODINGS, WINDOW, Needles, require_control, search_files
+from memodb.errors import InvalidText, StoreError
+from memodb.text import Tokenizer
+
+SECRET = "The lighthouse keeper's secret is that the third lamp was never lit before the war ended in May."
+
+
+def scan(path: Path, text: str) -> dict[str, Any]:
+    """In a process of its own, as it is meant."""
+    done = subprocess.run(
+        [sys.executable, "-m", "memodb", "scan", text, "-p", str(path), "--json"], capture_output=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if report["clean"] else 1)
+    return report
+
+
+@pytest.fixture
+def store(fresh: Callable[..., memodb.Store], prose: Callable[..., str], tmp_path: Path) -> Path:
+    with fresh(tmp_path / "s") as db:
+        for n in range(20):
+            db.append(prose(80, n), id=str(n), source="ordinary")
+        db.append(SECRET, id="secret")
+        db.append("\ud7ff e\u0301 " + SECRET[::-1], id="backwards", metadata={"about": SECRET[:40]})
+        db.checkpoint()
+        db.append(prose(80, 99), id="later")
+    return tmp_path / "s"
+
+
+def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> None:
+    before = scan(store, SECRET)
+    assert not before["clean"]
+    assert before["stored"] == ["default/secret"]
+    assert {hit["encoding"] for hit in before["hits"]} >= {"tokens, 2 bytes", "utf-8"}
+    with memodb.connect(store) as db:
+        db.delete("secret", "backwards")
+    after = scan(store, SECRET)
+    assert after["clean"]
+    assert after["hits"] == []
+    assert after["asked"] > 0
+    assert after["files"] >= 7
+    assert len(after["encodings"]) == 13
+    assert scan(store, SECRET[::-1])["clean"]
+
+
+def test_rows_that_are_not_overwritten_are_found(store: Path) -> None:
+    """What SQLite leaves of a deleted row unless it is told to overwrite it."""
+    raw = sqlite3.connect(store / "catalog.db")
+    raw.execute("PRAGMA secure_delete=OFF")
+    raw.execute("DELETE FROM document WHERE id = 'secret'")
+    raw.commit()
+    raw.close()
+    report = scan(store, SECRET)
+    assert report["stored"] == []
+    assert not report["clean"]
+    assert any(hit["place"].endswith("catalog.db") for hit in report["hits"])
+
+
+def test_a_sentence_that_lives_elsewhere_too_is_told_apart(store: Path) -> None:
+    with memodb.connect(store) as db:
+        db.append("Another writes: the third lamp was never lit before the war ended in May, they say.", id="quoting")
+        db.delete("secret", "backwards")
+    report = scan(store, SECRET)
+    assert report["clean"]
+    assert {hit["shared"] for hit in report["hits"]} <= {True}
+
+
+ALL = [*ENCODINGS, "tokens, 2 bytes", "tokens, 4 bytes", "tokens as stored", "text as stored"]
+
+
+@pytest.fixture(scope="module")
+def needles() -> Needles:
+    return Needles([SECRET], Tokenizer.shipped())
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_piece_in_any_encoding_anywhere_is_found(
+    needles: Needles, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Against the plain search: a piece of 16 bytes or more of what an encoder that is not the scanner's own makes."""
+    ids = Tokenizer.shipped().encode(SECRET)
+    name = data.draw(st.sampled_from(ALL))
+    shift = data.draw(st.integers(0, 2))
+    encoded = {
+        "utf-8": SECRET.encode(),
+        "utf-16-le": SECRET.encode("utf-16-le"),
+        "utf-16-be": SECRET.encode("utf-16-be"),
+        "hex": SECRET.encode().hex().encode(),
+        "HEX": SECRET.encode().hex().upper().encode(),
+        "json": json.dumps({"a": SECRET}).encode()[7:-2],
+        "tokens, 2 bytes": np.asarray(ids, "<u2").tobytes(),
+        "tokens, 4 bytes": np.asarray(ids, "<u4").tobytes(),
+        "tokens as stored": codec.encode_tokens(ids),
+        "text as stored": codec.encode_text(SECRET),
+    }.get(name, base64.b64encode(b"xyz"[:shift] + SECRET.encode() + b"tail")[4:-8])
+    length = data.draw(st.integers(WINDOW + 4, len(encoded)))
+    at = data.draw(st.integers(0, len(encoded) - length))
+    before = data.draw(st.integers(0, 5000))
+    piece = bytes(before) + encoded[at : at + length] + bytes(data.draw(st.integers(0, 3)))
+    path = tmp_path_factory.mktemp("scan") / "f"
+    if data.draw(st.booleans()):
+        piece = b"some bytes" + zstandard.ZstdCompressor(level=data.draw(st.sampled_from([1, 3, 19]))).compress(piece)
+    path.write_bytes(piece)
+    assert search_files(needles, [path])[2]
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=4000))
+def test_nothing_is_found_where_nothing_is(needles: Needles, noise: bytes) -> None:
+    assert list(needles.search("noise", noise)) == []
+    hits = list(needles.search("noise", noise + SECRET.encode() + noise))
+    assert [(hit.offset, hit.nbytes) for hit in hits] == [(len(noise), len(SECRET))]
+
+
+def test_pieces_across_the_borders_of_reads_are_found(
+    needles: Needles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_CHUNK", 64)
+    for before in range(64):
+        (tmp_path / "f").write_bytes(bytes(before) + SECRET[:20].encode() + bytes(100))
+        hits = search_files(needles, [tmp_path / "f"])[2]
+        assert min(hit.offset for hit in hits) == before
+
+
+@pytest.mark.parametrize("text", ["", "too short", " " * 100, "aaaa bbbb " * 20, "-+" * 60])
+def test_a_text_that_could_be_anywhere_is_refused(text: str) -> None:
+    with pytest.raises(InvalidText, match="too short or too uniform"):
+        Needles([text], None)
+
+
+def test_a_search_that_is_blind_is_not_believed(needles: Needles, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_control(needles)
+    for name in needles.encodings:
+        blind = Needles([SECRET], Tokenizer.shipped())
+        blind.windows = {window: by for window, by in blind.windows.items() if by != name}
+        if any(by == name for by in needles.windows.values()):
+            with pytest.raises(StoreError, match="do not believe it"):
+                require_control(blind)
