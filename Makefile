@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check stress memory docs format clean
+.PHONY: demo test check stress mutants memory docs format clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memodb needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
@@ -23,8 +23,11 @@ check: $(READY)  ## lint, format, types, generated documents
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-stress: $(READY) ## the long tests
-	$(BIN)/python -m pytest -m stress
+stress: $(READY) ## the long tests, ten to twenty minutes; make stress MEMODB_STRESS=10 reaches the figures of docs/reliability.md
+	$(BIN)/python -m pytest -m stress -n 2
+
+mutants: $(READY) ## break memodb in a hundred ways and see each time the test fail that guards it
+	$(BIN)/python tools/mutants/run.py
 
 memory: $(READY) ## the figures of docs/memory.md, on the installed Python's library
 	$(BIN)/python tools/memory_report.py --write docs

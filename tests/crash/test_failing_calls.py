@@ -86,7 +86,7 @@ def test_a_call_that_fails_anywhere_is_an_error_and_no_damage(stock: Stock, figu
 
 @pytest.mark.stress
 def test_each_call_that_fails_is_an_error_and_no_damage(stock: Stock, figures: Callable[..., None]) -> None:
-    """At factor 1 the six hundred cases of docs/reliability.md; from factor 20 every case there is."""
+    """At factor 1 the six hundred cases of docs/reliability.md; from factor 31 every case there is."""
     figures(**break_calls(stock, SCENARIOS, size(0, 620, long=True)))
 
 
