@@ -31,7 +31,6 @@ from memodb.storage import (
     read_manifest,
     saying,
     sync_file,
-    verify_files,
     write_manifest,
 )
 
@@ -207,7 +206,6 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
     """
     source, target = _directory(backup), _directory(path)
     stated = read_manifest(StoreDirectory(source).backup)
-    verify_files(source, stated)
     held = StoreDirectory(target)
     try:
         exists = held.holds_store()
@@ -222,7 +220,7 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         made = stack.enter_context(beside(target))
         for name, file in stated["files"].items():
             if copy_file(source / name, made / name) != file["sha256"]:
-                raise CorruptStore(f"{source / name} changed while it was read: restore again")
+                raise CorruptStore(f"{source / name} is not as it was when the backup was made: take another backup")
         restored = _verified(made)
         if [asdict(collection) for collection in restored] != stated["collections"]:
             raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")

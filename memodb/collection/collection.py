@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -27,7 +28,8 @@ from memodb.text import Tokenizer
 
 __all__ = ["Collection"]
 
-_ATTEMPTS = 10
+_ATTEMPTS, _PAUSE = 12, 0.0005
+"""How often memory and catalog are read again until they agree, and after how many seconds first: 2 s in all."""
 
 
 class Collection:
@@ -111,11 +113,12 @@ class Collection:
         StoreLocked
             Another process commits faster than this one can follow.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             with self.reading() as memory, self.catalog.read() as session:
                 if registry.version_of(session, self.id) == self._version:
                     yield memory, session
                     return
+            time.sleep(_PAUSE * 2**attempt)  # a commit of this process is about to reach the memory
         raise StoreLocked(f"{self.catalog.path} changes too fast to be followed: try again")
 
     def _follow(self) -> None:

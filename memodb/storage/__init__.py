@@ -21,7 +21,7 @@ from memodb.storage.directory import StoreDirectory
 from memodb.storage.durable import saying
 from memodb.storage.lease import Leases
 from memodb.storage.lock import WriterLock
-from memodb.storage.manifest import read_manifest, verify_files, write_manifest
+from memodb.storage.manifest import read_manifest, write_manifest
 from memodb.storage.mounts import require_local
 from memodb.storage.tiles import read_tile, remove_orphans, write_tile
 
@@ -40,7 +40,6 @@ __all__ = [
     "require_local",
     "saying",
     "sync_file",
-    "verify_files",
     "write_manifest",
     "write_tile",
 ]

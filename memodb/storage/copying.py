@@ -11,10 +11,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from memodb.errors import StoreError
+from memodb.errors import CorruptStore, StoreError
 from memodb.storage.durable import TEMPORARY, saying, sync, sync_directory, write_file
 
 __all__ = ["beside", "copy_file", "digest_of", "place", "remove_directory", "sync_file"]
@@ -66,20 +67,28 @@ def copy_file(source: Path, target: Path) -> str:
 
     Raises
     ------
+    CorruptStore
+        There is no such file, or it is a link, a pipe or a directory.
     DiskFull, StoreError, SyncFailed
         Nothing is left of the target.
     """
     state = hashlib.sha256()
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        raise CorruptStore(f"{source} cannot be read: {exc}") from exc
 
     def parts() -> Iterator[bytes]:
-        with source.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                state.update(chunk)
-                yield chunk
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+            yield chunk
 
-    with saying(f"{target.parent} cannot be made"):
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-    write_file(target, parts())
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise CorruptStore(f"{source} is no regular file")
+        with saying(f"{target.parent} cannot be made"):
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+        write_file(target, parts())
     return state.hexdigest()
 
 

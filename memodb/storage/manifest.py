@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from memodb.errors import CorruptStore, NotFound
-from memodb.storage.copying import digest_of
 from memodb.storage.durable import saying, write_file
 
-__all__ = ["FORMAT", "read_manifest", "verify_files", "write_manifest"]
+__all__ = ["FORMAT", "read_manifest", "write_manifest"]
 
 FORMAT = "memodb backup 1"
 _LIMIT = 1 << 26
@@ -77,20 +76,3 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not sound:
         raise CorruptStore(f"{path} is no manifest of this version: take another backup")
     return dict(stated)
-
-
-def verify_files(directory: Path, stated: Mapping[str, Any]) -> None:
-    """Compare every file of a backup with its manifest.
-
-    Raises
-    ------
-    CorruptStore
-        Names the first file that is missing or differs.
-    """
-    for name, file in stated["files"].items():
-        try:
-            differs = (directory / name).is_symlink() or digest_of(directory / name) != file["sha256"]
-        except OSError as exc:
-            raise CorruptStore(f"{directory / name} of the backup cannot be read: {exc}") from exc
-        if differs:
-            raise CorruptStore(f"{directory / name} is not as it was when the backup was made: take another backup")

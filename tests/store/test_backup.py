@@ -1,6 +1,7 @@
 """Backups: taken while the store is in use, checked before they are called one, and restored only whole."""
 
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -158,7 +159,7 @@ def test_a_damaged_backup_is_refused_whole(
     victim = data.draw(st.sampled_from(sorted(files(path / "b"))))
     content = bytearray((path / "b" / victim).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
-    damage = data.draw(st.sampled_from(["flip", "cut", "remove", "add"]))
+    damage = data.draw(st.sampled_from(["flip", "cut", "remove", "add", "pipe"]))
     if damage == "flip":
         content[at] ^= 1 << data.draw(st.integers(0, 7))
     elif damage == "cut":
@@ -166,8 +167,10 @@ def test_a_damaged_backup_is_refused_whole(
     elif damage == "add":
         content += b"\0"
     (path / "b" / victim).write_bytes(content)
-    if damage == "remove":
+    if damage in ("remove", "pipe"):
         (path / "b" / victim).unlink()
+    if damage == "pipe":
+        os.mkfifo(path / "b" / victim)
     with pytest.raises((memodb.CorruptStore, memodb.NotFound)):
         memodb.restore(path / "b", path / "r")
     assert not (path / "r").exists()
