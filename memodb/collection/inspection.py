@@ -73,6 +73,10 @@ def check(collection: Collection, *, fix: bool = False) -> CheckReport:
     with contextlib.nullcontext() if collection.read_only else collection.write_turn():
         count, findings = _check_catalog(collection)
         mended = _mend_indexes(collection) if fix and findings else []
+        damage = _tokenizer_damage(collection)
+        if damage is not None:
+            findings.append(damage)
+            mended += _mend_tokenizer(collection) if fix else []
         for _ in range(_ATTEMPTS):
             version = _version(collection)
             compared, differing, fixed = _check_memory(collection, fix=fix)
@@ -105,6 +109,26 @@ def _check_catalog(collection: Collection) -> tuple[int, list[str]]:
     for at in range(0, len(ids), _DOCUMENTS_AT_ONCE):
         findings += _check_texts(collection, ids[at : at + _DOCUMENTS_AT_ONCE])
     return len(ids), findings
+
+
+def _tokenizer_damage(collection: Collection) -> str | None:
+    """What is wrong with the store's copy of its tokenizer, which a memodb that ships another one will need."""
+    if collection.directory is None:
+        return None
+    try:
+        intact = collection.directory.read_tokenizer() == collection.tokenizer.json
+    except CorruptStore as exc:
+        return str(exc)
+    return None if intact else f"{collection.directory.tokenizer} is not the tokenizer that the store is bound to"
+
+
+def _mend_tokenizer(collection: Collection) -> list[str]:
+    """Write the copy again, from the one in use, which was compared with the catalog when the store was opened."""
+    if collection.directory is None:
+        return []
+    with collection.syncing():
+        collection.directory.write_tokenizer(collection.tokenizer.json)
+    return ["the store's copy of its tokenizer was written again"]
 
 
 def _mend_indexes(collection: Collection) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 import memodb
 from memodb.catalog.codec import encode_text, encode_tokens
@@ -182,3 +183,21 @@ def test_a_reader_that_never_gets_a_quiet_moment_says_so(
         monkeypatch.setattr(inspection, "_rebuild", disturbed)
         with pytest.raises(memodb.StoreLocked, match="process that writes"):
             reader.check()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "another"])
+def test_a_damaged_copy_of_the_tokenizer_is_found_and_written_again(store: Path, damage: str) -> None:
+    """Also where the store is bound to the shipped one, and reads that: a later memodb may ship another."""
+    copy = store / "tokenizer.json.zst"
+    before = copy.read_bytes()
+    if damage == "missing":
+        copy.unlink()
+    else:
+        copy.write_bytes(before[: len(before) // 2] if damage == "cut" else zstandard.compress(b"{}"))
+    with memodb.connect(store) as db:
+        assert "tokenizer" in " ".join(db.check().findings)
+        report = db.check(fix=True)
+        assert len(report.fixed) == 1
+        assert report.remaining == ()
+        assert db.check().ok
+    assert copy.read_bytes() == before
