@@ -23,7 +23,8 @@ check: $(READY)  ## lint, format, types, generated documents
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-stress: $(READY) ## the long tests, ten to twenty minutes; make stress MEMODB_STRESS=10 reaches the figures of docs/reliability.md
+export MEMODB_STRESS ?= 0.4
+stress: $(READY) ## the long tests, some ten minutes; MEMODB_STRESS=1, or 10, for the figures of docs/reliability.md
 	$(BIN)/python -m pytest -m stress -n 2
 
 mutants: $(READY) ## break memodb in a hundred ways and see each time the test fail that guards it

@@ -128,7 +128,8 @@ def _restored(collection: Collection, memory: Memory, row: SegmentRow, places: n
     if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
         raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])
-    if not bool(np.isin(arrays["symbols"], places).all()):
+    symbols = arrays["symbols"]  # in order; a catalog has each once
+    if not bool(np.isin(symbols, places).all()) or not bool((symbols[1:] != symbols[:-1]).all()):
         raise CorruptStore(f"{tile} holds documents that the segment does not have")
     return segment
 

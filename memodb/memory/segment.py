@@ -341,8 +341,8 @@ class Segment:
         if list(arrays) != list(self.state()):
             raise CorruptStore("a segment was given other arrays than it has")
         symbols = arrays["symbols"]
-        if symbols.dtype != np.uint64 or symbols.ndim != 1 or not bool((symbols[1:] > symbols[:-1]).all()):
-            raise CorruptStore("a segment was given symbols that are none of documents, each once and in order")
+        if symbols.dtype != np.uint64 or symbols.ndim != 1 or not bool((symbols[1:] >= symbols[:-1]).all()):
+            raise CorruptStore("a segment was given symbols that are none of documents, in order")
         if type(tokens) is not int or tokens < 0:
             raise CorruptStore(f"a segment was given {tokens!r} tokens")
         for number, matrix in enumerate(self.matrices):

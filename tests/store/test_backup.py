@@ -148,14 +148,21 @@ def test_a_store_is_replaced_at_once_even_a_damaged_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "s"]
 
 
+@pytest.fixture
+def kept(store: Path, tmp_path: Path) -> Path:
+    """A backup."""
+    with memodb.connect(store, read_only=True) as db:
+        db.backup(tmp_path / "kept")
+    return tmp_path / "kept"
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_backup_is_refused_whole(
-    store: Any, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    kept: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("d")
-    with memodb.connect(store, read_only=True) as db:
-        db.backup(path / "b")
+    shutil.copytree(kept, path / "b")
     victim = data.draw(st.sampled_from(sorted(files(path / "b"))))
     content = bytearray((path / "b" / victim).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
