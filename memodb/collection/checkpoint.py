@@ -75,9 +75,9 @@ def material(
     CorruptStore
         ``strict``, and the tile is missing, damaged or of other documents; or a stored document is damaged.
     """
-    if row.tile is not None and collection.tiles is not None:
+    if row.tile is not None and collection.directory is not None:
         try:
-            return _on_tile(collection, memory, session, row)
+            return _on_tile(collection, memory, session, row, collection.directory.segments)
         except CorruptStore:
             if strict:
                 raise
@@ -86,10 +86,10 @@ def material(
     return Material(_empty(memory, row), None, list(collection.symbolised(stored)), [])
 
 
-def _on_tile(collection: Collection, memory: Memory, session: Session, row: SegmentRow) -> Material:
+def _on_tile(collection: Collection, memory: Memory, session: Session, row: SegmentRow, tiles: Path) -> Material:
     found = documents.places_in(session, collection.id, row.id)
     places, hidden = (keys.astype(np.uint64) for keys in found)
-    base = _restored(collection, memory, row, np.concatenate([places, hidden]))
+    base = _restored(tiles, memory, row, np.concatenate([places, hidden]))
     known = memory.backend.to_host(base.symbols)
 
     def read(wanted: np.ndarray, state: DocumentState) -> Documents:
@@ -118,13 +118,13 @@ def _empty(memory: Memory, row: SegmentRow) -> Segment:
         raise StoreError(f"segment {row.id} does not fit into memory: it has {geometry.rows} rows") from exc
 
 
-def _restored(collection: Collection, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:
+def _restored(tiles: Path, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:
     """The memory that a tile holds; CorruptStore where it is damaged or holds more than the segment's documents."""
     tile = f"the tile {row.tile} of segment {row.id}"
     segment = _empty(memory, row)
     # Every count lies in a cell, or in 16 bytes of a table beside it.
     cells = sum(matrix.rows * matrix.columns for matrix in segment.matrices)
-    facts, arrays = read_tile(_tiles(collection), str(row.tile), limit=17 * cells + 8 * places.size)
+    facts, arrays = read_tile(tiles, str(row.tile), limit=17 * cells + 8 * places.size)
     if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
         raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])
@@ -134,23 +134,19 @@ def _restored(collection: Collection, memory: Memory, row: SegmentRow, places: n
     return segment
 
 
-def _tiles(collection: Collection) -> Path:
-    if collection.tiles is None:
-        raise CorruptStore("a store in memory has no tiles")
-    return collection.tiles
-
-
 def written_tile(collection: Collection, segment: Segment) -> tuple[str, int]:
     """Write a segment to a tile; its name, and the tokens in it. Durable, and not yet named by the catalog.
 
     Raises
     ------
     DiskFull, StoreError, SyncFailed
-        It cannot be written.
+        It cannot be written; or the store is in memory.
     """
+    if collection.directory is None:
+        raise StoreError("a store in memory has no tiles")
     facts = {"geometry": segment.geometry.to_dict(), "tokens": segment.tokens}
     with collection.syncing():
-        return write_tile(_tiles(collection), facts, segment.state()), segment.tokens
+        return write_tile(collection.directory.segments, facts, segment.state()), segment.tokens
 
 
 def checkpoint(collection: Collection, *, everything: bool) -> int:
@@ -172,7 +168,7 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
         A tile cannot be written or removed. The documents are safe: they are in the catalog.
     """
     with collection.write_turn():
-        if collection.tiles is None:
+        if collection.directory is None:
             return 0
         memory = collection.memory_for_writing()
         with collection.catalog.read() as session:

@@ -77,7 +77,6 @@ class Collection:
         self.backend = backend
         self.directory = directory
         self.checkpoint_tokens = checkpoint_tokens
-        self.tiles = None if directory is None else directory.segments
         self.tiled: dict[str, tuple[str, int]] = {}
         """The tile of each segment that this handle knows, and the tokens in it."""
         self.unfinished = False

@@ -37,24 +37,24 @@ def compact(collection: Collection) -> bool:
 
 
 def _rearrange(collection: Collection) -> bool:
-    with collection.write_turn():
-        memory = collection.memory_for_writing()
-        planned = [_Planned(memory, collection, ordinal, ids) for ordinal, ids in enumerate(_partition(collection))]
-        held = {segment.digest() for segment in memory.segments.values()}
-        if held == {plan.segment.digest() for plan in planned}:
-            return False
-        fresh: dict[str, Segment] = {}
+    """Commit and publish the canonical layout; False where the memory has it."""
+    memory = collection.memory_for_writing()
+    planned = [_Planned(memory, collection, ordinal, ids) for ordinal, ids in enumerate(_partition(collection))]
+    held = {segment.digest() for segment in memory.segments.values()}
+    if held == {plan.segment.digest() for plan in planned}:
+        return False
+    fresh: dict[str, Segment] = {}
 
-        def replace(segments: dict[str, Segment]) -> None:
-            segments.clear()
-            segments.update(fresh)
+    def replace(segments: dict[str, Segment]) -> None:
+        segments.clear()
+        segments.update(fresh)
 
-        with collection.committing():
-            _write(collection, planned, fresh)
-            collection.publish(replace)
-        tidy(collection)
-        due_checkpoint(collection)
-        return True
+    with collection.committing():
+        _write(collection, planned, fresh)
+        collection.publish(replace)
+    tidy(collection)
+    due_checkpoint(collection)
+    return True
 
 
 def _write(collection: Collection, planned: list[_Planned], fresh: dict[str, Segment]) -> None:

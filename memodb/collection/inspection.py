@@ -226,7 +226,7 @@ def _mend_row(collection: Collection, segment_id: str) -> None:
 
 def _tile_damage(collection: Collection, row: SegmentRow, digest: str) -> str | None:
     """What is wrong with a segment's tile, if it has one: with what came since, it must make the segment."""
-    if row.tile is None or collection.tiles is None:
+    if row.tile is None or collection.directory is None:
         return None
     try:
         with collection.leasing(), collection.catalog.read() as session:

@@ -19,7 +19,7 @@ old tiles, which have to go anyway, make room for the rest.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from memodb.catalog import erasing, registry
@@ -68,39 +68,33 @@ def finish_deletions(collection: Collection) -> None:
 
 
 def _remove(collection: Collection, hidden: dict[str, list[str]]) -> None:
-    """Tiles without the hidden documents, then commit B."""
-    tiles = _subtracted_tiles(collection, hidden)
-
-    def name_tiles() -> None:
-        with collection.catalog.write() as session:
-            for segment_id in hidden:
-                tile, _ = tiles.get(segment_id, (None, 0))
-                registry.set_tile(session, collection.id, segment_id, tile)
-
-    with_room(collection, name_tiles)
-    for segment_id in hidden:
-        collection.tiled.pop(segment_id, None)
-    collection.tiled.update(tiles)
-    for chunk in chunks((document_id for ids in hidden.values() for document_id in ids), _ROWS_AT_ONCE):
-
-        def remove(ids: list[str] = chunk) -> None:
-            with collection.catalog.write() as session:
-                erasing.delete_many(session, collection.id, ids)
-
-        with_room(collection, remove)
-
-
-def _subtracted_tiles(collection: Collection, hidden: dict[str, list[str]]) -> dict[str, tuple[str, int]]:
-    """New tiles, with their tokens, of those segments that had one; none where they cannot be made."""
-    if collection.tiles is None:
-        return {}
+    """Tiles without the hidden documents, then commit B; in parts where many rows go, the tiles named in the first."""
     with collection.catalog.read() as session:
         named = {row.id for row in registry.list_segments(session, collection.id) if row.tile is not None}
-    if not named & hidden.keys():
+    named &= hidden.keys()
+    tiles = _subtracted_tiles(collection, named)
+    for chunk in chunks((document_id for ids in hidden.values() for document_id in ids), _ROWS_AT_ONCE):
+
+        def remove(ids: list[str] = chunk, unnamed: frozenset[str] = frozenset(named)) -> None:
+            with collection.catalog.write() as session:
+                for segment_id in unnamed:
+                    registry.set_tile(session, collection.id, segment_id, tiles.get(segment_id, (None, 0))[0])
+                erasing.delete_many(session, collection.id, ids)
+
+        with_room(collection, remove, given_up=tiles.clear)
+        for segment_id in named:
+            collection.tiled.pop(segment_id, None)
+        collection.tiled.update(tiles)
+        named = set()
+
+
+def _subtracted_tiles(collection: Collection, segment_ids: set[str]) -> dict[str, tuple[str, int]]:
+    """New tiles of these segments, with the tokens in each; none where they cannot be made."""
+    if not segment_ids:
         return {}
     with contextlib.suppress(CorruptStore, DiskFull):  # a tile only saves time: the documents decide
         segments = collection.memory_for_writing().segments
-        return {key: written_tile(collection, segments[key]) for key in named & hidden.keys() if segments[key].tokens}
+        return {key: written_tile(collection, segments[key]) for key in segment_ids if segments[key].tokens}
     return {}
 
 
@@ -124,33 +118,40 @@ def _drop_empty_segments(collection: Collection) -> None:
         collection.publish(forget)
 
 
-def with_room(collection: Collection, commit: Callable[[], None]) -> None:
+def with_room(
+    collection: Collection, commit: Callable[[], None], *, given_up: Callable[[], None] = lambda: None
+) -> None:
     """Commit a deletion, or a part of it; where the disk is full, after making room.
+
+    Parameters
+    ----------
+    given_up : callable
+        Told that all tiles of the collection are gone, those too that the commit was about to name.
 
     Raises
     ------
     DiskFull
         Even then there is no space: fewer documents at once need less.
     """
-    for make_room in _remedies(collection):
+    directory = collection.directory
+
+    def release() -> None:
+        if directory is not None:
+            with collection.syncing():
+                Ballast(directory.ballast, directory.catalog).release()
+
+    def give_up_tiles() -> None:
+        given_up()
+        _give_up_tiles(collection)
+
+    for make_room in (release, give_up_tiles) if directory is not None else ():
         try:
-            return commit()
+            commit()
         except DiskFull:
             make_room()
-    return commit()
-
-
-def _remedies(collection: Collection) -> Iterator[Callable[[], object]]:
-    if collection.directory is None:
-        return
-    yield lambda: _release(collection)
-    yield lambda: _give_up_tiles(collection)
-
-
-def _release(collection: Collection) -> None:
-    if collection.directory is not None:
-        with collection.syncing():
-            Ballast(collection.directory.ballast, collection.directory.catalog).release()
+        else:
+            return
+    commit()
 
 
 def _give_up_tiles(collection: Collection) -> None:

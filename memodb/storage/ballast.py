@@ -21,8 +21,8 @@ _LEAST, _MOST = 1 << 18, 1 << 26
 class Ballast:
     """The file, a quarter as large as the catalog, 256 KiB at least and 64 MiB at most.
 
-    A deletion writes the pages that it changes to a journal first: some for each document. Measured with documents of
-    1,000 tokens, a quarter of the catalog is enough to delete half of them in one call.
+    A deletion writes the pages that it changes to a journal first: one for each document that it hides, and those of
+    the indexes.
 
     Parameters
     ----------

@@ -164,6 +164,28 @@ def test_what_cannot_be_finished_now_is_told_and_finished_later(
         assert db.check().ok
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_room_is_made_for_the_second_commit_and_no_lost_tile_is_named(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """On a disk so full that the ballast goes, then the tiles, among them the one that was just written."""
+    delete_many, left = purge.erasing.delete_many, [None] * refusals
+
+    def full(*arguments: Any) -> int:
+        if left:
+            left.pop()
+            raise DiskFull("no space left")
+        return delete_many(*arguments)
+
+    monkeypatch.setattr(purge.erasing, "delete_many", full)
+    with memodb.connect(interrupted) as db:
+        assert left == []
+        require_hidden(db)
+        assert db.check().findings == ()
+        assert (interrupted / "ballast").exists()  # made again
+        assert len(list((interrupted / "segments").iterdir())) == 2 - refusals
+
+
 def test_the_last_document_takes_its_segment_along(fresh: Callable[..., memodb.Store], tmp_path: Path) -> None:
     with fresh(tmp_path / "s") as db, memodb.connect(tmp_path / "s", read_only=True) as reader:
         empty = db.digest()
