@@ -21,9 +21,10 @@ from memodb.errors import __all__ as _errors
 
 if TYPE_CHECKING:
     from memodb.backup import Backup, restore
+    from memodb.cipher import KeyService
     from memodb.collection import AppendResult, CheckReport, Document, Record, Transaction
     from memodb.connecting import connect
-    from memodb.erasure import Receipt
+    from memodb.erasure import Erasure, Hold, Receipt
     from memodb.provenance import Source, Span
     from memodb.recall import Candidate, Completion, Lookup, Score, Step, TokenScore
     from memodb.statistics import CollectionInfo, Statistics
@@ -36,7 +37,8 @@ _ROOMS = {
     "memodb.backup": ("Backup", "restore"),
     "memodb.collection": ("AppendResult", "CheckReport", "Document", "Record", "Transaction"),
     "memodb.connecting": ("connect",),
-    "memodb.erasure": ("Receipt",),
+    "memodb.cipher": ("KeyService",),
+    "memodb.erasure": ("Erasure", "Hold", "Receipt"),
     "memodb.provenance": ("Source", "Span"),
     "memodb.recall": ("Candidate", "Completion", "Lookup", "Score", "Step", "TokenScore"),
     "memodb.statistics": ("CollectionInfo", "Statistics"),
@@ -54,6 +56,9 @@ __all__ = [
     "CollectionInfo",
     "Completion",
     "Document",
+    "Erasure",
+    "Hold",
+    "KeyService",
     "Lookup",
     "Receipt",
     "Record",

@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from memodb.catalog import Catalog, registry
+from memodb.catalog import Catalog, history, now, registry
+from memodb.catalog.columns import aware
 from memodb.catalog.connection import MEMORY
+from memodb.catalog.history import BackupRow
+from memodb.cipher import KeyService, MemoryKeys
 from memodb.collection import check
-from memodb.errors import Conflict, CorruptStore, InvalidInput
-from memodb.opening import Engine, open_engine, path_text
+from memodb.errors import Conflict, CorruptStore, InvalidInput, LedgerMissing
+from memodb.ledger import ledger_at, unbind
+from memodb.opening import Engine, Options, open_engine
 from memodb.storage import (
+    KeyFile,
     Leases,
     StoreDirectory,
     WriterLock,
     beside,
     copy_file,
     digest_of,
+    path_text,
     place,
     read_manifest,
     saying,
@@ -53,6 +60,8 @@ class Backup:
 
     Parameters
     ----------
+    id : str
+        Random.
     path : str
         Its directory.
     created_at : datetime
@@ -62,6 +71,7 @@ class Backup:
         Bytes of its files.
     """
 
+    id: str
     path: str
     created_at: datetime
     collections: tuple[CollectionBackup, ...]
@@ -75,6 +85,7 @@ class Backup:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         return {
+            "id": self.id,
             "path": self.path,
             "created_at": self.created_at.isoformat(),
             "documents": self.documents,
@@ -86,6 +97,7 @@ class Backup:
     def of(cls, path: Path, stated: dict[str, Any]) -> Backup:
         """The backup that a manifest describes."""
         return cls(
+            stated["id"],
             str(path),
             datetime.fromisoformat(stated["created_at"]),
             tuple(
@@ -96,9 +108,10 @@ class Backup:
         )
 
 
-def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
+def backup(engine: Engine, path: str | os.PathLike[str], *, keep_until: datetime | None = None) -> Backup:
     """Back up an open store: see :meth:`memodb.Store.backup`."""
     target = _directory(path)
+    until = None if keep_until is None else aware(keep_until, "keep_until")
     with saying(f"{target} cannot be a backup"):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
@@ -106,8 +119,9 @@ def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
         raise InvalidInput(f"{target} lies inside the store: a backup belongs elsewhere, best on another disk")
     with beside(target) as made:
         copy = StoreDirectory(made)
+        taken = BackupRow(secrets.token_hex(16), now(), until)
         _copy_state(engine, copy)
-        collections = _verified(made)
+        collections = _verified(made, engine.foreign_keys)
         copy.strip()
         sync_file(copy.catalog)
         with saying(f"the backup {made} cannot be read"):
@@ -117,13 +131,33 @@ def backup(engine: Engine, path: str | os.PathLike[str]) -> Backup:
                 if file.is_file()
             }
         stated = {
-            "created_at": datetime.now(UTC).isoformat(),
+            "id": taken.id,
+            "created_at": taken.created_at.isoformat(),
+            "audit": _audit(copy, engine.foreign_keys),
             "collections": list(map(asdict, collections)),
             "files": files,
         }
         write_manifest(copy.backup, stated)
         place(made, target)
+        _remember(engine, taken)
     return Backup.of(target, stated)
+
+
+def _remember(engine: Engine, taken: BackupRow) -> None:
+    """Have receipts of later deletions tell of a backup; a handle that only reads cannot."""
+    if engine.read_only:
+        return
+    with engine.steady():
+        with engine.catalog.write() as session:
+            history.add_backup(session, taken)
+            engine.audit.record(session, "backup", None, [taken.id], until=taken.keep_until, time=taken.created_at)
+        engine.audit.mirror()
+
+
+def _audit(copy: StoreDirectory, keys: KeyService | None) -> int:
+    """How many lines of the audit log a copy knows: a ledger with fewer is too old to restore it by."""
+    with Catalog.open(copy.catalog, keys=keys, read_only=True) as catalog, catalog.read() as session:
+        return history.line_count(session)
 
 
 def _copy_state(engine: Engine, copy: StoreDirectory) -> None:
@@ -133,13 +167,17 @@ def _copy_state(engine: Engine, copy: StoreDirectory) -> None:
             stack.enter_context(Leases(engine.directory.leases).reading())
         engine.catalog.copy_to(copy.catalog)
         copy.write_tokenizer(engine.tokenizer.json)
+        if engine.directory is not None and engine.directory.keys.exists():
+            copy_file(engine.directory.keys, copy.keys)
+        elif isinstance(engine.catalog.keys, MemoryKeys):
+            KeyFile.make_of(copy.keys, engine.catalog.keys.kept())
         if engine.directory is not None:
             with Catalog.open(copy.catalog, read_only=True) as catalog, catalog.read() as session:
                 named = registry.named_tiles(session)
             copy.take_tiles(engine.directory, named)
 
 
-def _verified(path: Path) -> tuple[CollectionBackup, ...]:
+def _verified(path: Path, keys: KeyService | None) -> tuple[CollectionBackup, ...]:
     """Open a copy for writing, as after a crash, and compare everything with everything.
 
     Raises
@@ -147,31 +185,33 @@ def _verified(path: Path) -> tuple[CollectionBackup, ...]:
     CorruptStore
         The copy is not sound: nor is the store, then.
     """
-    engine = open_engine(path, create=False, read_only=False, tokenizer=None, settings={}, device="cpu")
-    try:
-        with engine.catalog.read() as session:
-            names = [summary.collection.name for summary in registry.list_collections(session)]
+    with open_engine(path, Options(read_only=False, keys=keys, scratch=True)) as engine:
         found = []
-        for name in names:
-            collection = engine.collection(name, create=False, seed=None)
+        for collection in engine.collections():
             report = check(collection, fix=True)  # a tile that was superseded or damaged is left out: it is derived
             if report.remaining:
                 raise CorruptStore(
-                    f"collection {name!r} is damaged: {report.remaining[0]}; run `memodb check --fix` on the store, or "
-                    "restore an older backup"
+                    f"collection {collection.name!r} is damaged: {report.remaining[0]}; run `memodb check --fix` on "
+                    "the store, or restore an older backup"
                 )
             with collection.reading() as memory:
                 digest = memory.digest()
             tokens = sum(segment.tokens for segment in memory.segments.values())
-            found.append(CollectionBackup(name, report.documents, tokens, digest))
+            found.append(CollectionBackup(collection.name, report.documents, tokens, digest))
         engine.catalog.shrink()
         return tuple(found)
-    finally:
-        engine.close()
 
 
-def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, replace: bool = False) -> Backup:
-    """Make a store of a backup.
+def restore(
+    backup: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    ledger: str | os.PathLike[str] | None = None,
+    without_ledger: bool = False,
+    replace: bool = False,
+    keys: KeyService | None = None,
+) -> Backup:
+    """Make a store of a backup, without what was erased since.
 
     Parameters
     ----------
@@ -179,9 +219,18 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         A directory that :meth:`memodb.Store.backup` made.
     path : path
         Of the store to make.
+    ledger : path, optional
+        Directory of the ledger of the store that was backed up, or a copy; that in the store to replace otherwise. The
+        new store gets a copy of it in its own directory. What it tells of after the backup was made is carried out
+        again before the store is put in place: erasures, holds, quarantine, expiry and suppressions.
+    without_ledger : bool
+        Restore without one: what was erased since the backup was made comes back, suppressed texts are accepted, and
+        receipts are signed with a new key.
     replace : bool
         Whether a store that is there is replaced, at once and for good. It must not be open for writing, and readers of
         the old one have to open the new one.
+    keys : KeyService, optional
+        As for :func:`memodb.connect`, where the store was created with one.
 
     Returns
     -------
@@ -198,11 +247,14 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         There is a store, and ``replace`` is false; or something else.
     StoreLocked
         The store to replace is open for writing.
+    LedgerMissing
+        There is no ledger, or one that is older than the backup; nothing was changed.
+    StoreMismatch
+        The ledger is another store's.
 
     Notes
     -----
-    Durable, and checked as a store after it was copied, when this returns. What was deleted after the backup was made
-    is in it and comes back: delete it again.
+    Durable, and checked as a store after it was copied, when this returns.
     """
     source, target = _directory(backup), _directory(path)
     stated = read_manifest(StoreDirectory(source).backup)
@@ -211,6 +263,8 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         exists = held.holds_store()
     except CorruptStore:  # what a backup is for
         exists = True
+    if ledger is not None and without_ledger:
+        raise InvalidInput("name a ledger or restore without one, not both")
     if exists and not replace:
         raise Conflict(f"{target} holds a store: restore to another path, or replace it (replace=True, --replace)")
     with contextlib.ExitStack() as stack:
@@ -221,11 +275,40 @@ def restore(backup: str | os.PathLike[str], path: str | os.PathLike[str], *, rep
         for name, file in stated["files"].items():
             if copy_file(source / name, made / name) != file["sha256"]:
                 raise CorruptStore(f"{source / name} is not as it was when the backup was made: take another backup")
-        restored = _verified(made)
+        restored = _verified(made, keys)
         if [asdict(collection) for collection in restored] != stated["collections"]:
             raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")
+        if without_ledger:
+            unbind(StoreDirectory(made), keys)
+        else:
+            _require_ledger(made, held, ledger, stated["audit"])
+        with open_engine(made, Options(read_only=False, keys=keys)) as engine:  # carries out what the ledger tells
+            _record_restore(engine, stated["id"])
+        StoreDirectory(made).strip()
         place(made, target)
     return Backup.of(source, stated)
+
+
+def _require_ledger(made: Path, held: StoreDirectory, named: Any, least: int) -> None:
+    """See that there is a ledger to restore by, and give the new store a copy of it."""
+    ledger = ledger_at(held, named)
+    if not ledger.exists():
+        raise LedgerMissing(
+            f"there is no ledger at {ledger.path}: name that of the store that was backed up (ledger=..., --ledger), "
+            "or restore without one (without_ledger=True, --without-ledger), and what was erased since comes back"
+        )
+    if ledger.count() < least:
+        raise LedgerMissing(
+            f"the ledger at {ledger.path} is older than the backup: it has {ledger.count()} entries, the backup knew "
+            f"{least}. Name the newest copy of it"
+        )
+    ledger.copy_to(StoreDirectory(made).ledger)
+
+
+def _record_restore(engine: Engine, backup_id: str) -> None:
+    with engine.catalog.write() as session:
+        engine.audit.record(session, "restore", None, [backup_id])
+    engine.audit.mirror()
 
 
 def _directory(path: object) -> Path:

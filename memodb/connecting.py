@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from memodb import opening
+from memodb.cipher import KeyService
 from memodb.store import Store
 
 __all__ = ["connect"]
@@ -25,6 +26,9 @@ def connect(
     seed: bytes | None = None,
     checkpoint_tokens: int | None = None,
     device: str = "cpu",
+    keys: KeyService | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    actor: str | None = None,
 ) -> Store:
     """Open a store, or create it.
 
@@ -59,6 +63,14 @@ def connect(
         bytes a token.
     device : {"cpu", "cuda", "auto"}
         Where the matrices live.
+    keys : KeyService, optional
+        Where the keys of documents and tiles are kept; a file of the store's otherwise. It must be given again at every
+        opening.
+    ledger : path, optional
+        Directory of the store's ledger (its audit log's mirror and its two secret keys), which must not be in backups
+        and should be on another disk; ``ledger`` in the store's directory otherwise. To be given at every opening.
+    actor : str, optional
+        Pseudonym of whoever works with this handle, for the audit log: a code such as ``dpo-2``.
 
     Raises
     ------
@@ -67,7 +79,9 @@ def connect(
     StoreLocked
         Another process has it open for writing.
     StoreMismatch
-        A setting differs from the one the store was created with.
+        A setting differs from the one the store was created with; or the ledger is another store's.
+    LedgerMissing
+        The ledger is gone; or it knows more than the store, which is an older copy, and ``read_only`` is true.
     SchemaTooNew, CorruptStore
         The store was made by a newer memodb, or contradicts itself.
     InvalidConfiguration, BackendUnavailable
@@ -83,15 +97,18 @@ def connect(
         "window": window,
         "segment_tokens": segment_tokens,
     }
-    engine = opening.open_engine(
-        path,
+    options = opening.Options(
         create=create,
         read_only=read_only,
         tokenizer=tokenizer,
         settings={name: value for name, value in settings.items() if value is not None},
         checkpoint_tokens=checkpoint_tokens,
         device=device,
+        keys=keys,
+        ledger=ledger,
+        actor=actor,
     )
+    engine = opening.open_engine(path, options)
     try:
         return Store(engine, engine.collection(collection, create=create, seed=seed))
     except BaseException:

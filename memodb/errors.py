@@ -8,6 +8,7 @@ original kept as ``__cause__``. Messages name the offending value or file and sa
     MemodbError
     ├── InvalidInput (ValueError)        the call cannot be carried out as written; nothing was changed
     │   ├── InvalidText                  not str, lone surrogates, or larger than the documented limit
+    │   │   └── Suppressed               the text was erased, and must not be stored again
     │   ├── InvalidConfiguration         a geometry, promise or tokenizer that no memory can be built from
     │   └── EmptySelection               a deletion that names or matches no document
     ├── NotFound (LookupError)
@@ -22,6 +23,7 @@ original kept as ``__cause__``. Messages name the offending value or file and sa
         ├── StoreLocked                  another process holds the store for writing
         ├── ReadOnlyStore                a write through a handle opened with read_only=True
         ├── SchemaTooNew                 the store was made by a newer memodb
+        ├── LedgerMissing                what is kept outside of backups is not there, or older than the store
         ├── CorruptStore                 a file or row contradicts its digest or another row
         ├── DiskFull                     no space left to write; nothing was changed
         ├── SyncFailed                   the disk did not confirm a write: the handle serves nothing any more
@@ -40,6 +42,7 @@ __all__ = [
     "InvalidConfiguration",
     "InvalidInput",
     "InvalidText",
+    "LedgerMissing",
     "MemodbError",
     "NotFound",
     "ReadOnlyStore",
@@ -49,6 +52,7 @@ __all__ = [
     "StoreLocked",
     "StoreMismatch",
     "StoreNotFound",
+    "Suppressed",
     "SyncFailed",
 ]
 
@@ -63,6 +67,10 @@ class InvalidInput(MemodbError, ValueError):
 
 class InvalidText(InvalidInput):
     """A text is not ``str``, holds lone surrogates, or is larger than the documented limit."""
+
+
+class Suppressed(InvalidText):
+    """The text was erased, and whoever erased it asked that it never be stored again."""
 
 
 class InvalidConfiguration(InvalidInput):
@@ -119,6 +127,10 @@ class ReadOnlyStore(StoreError):
 
 class SchemaTooNew(StoreError):
     """The store was made by a newer memodb than this one."""
+
+
+class LedgerMissing(StoreError):
+    """The ledger, which stays outside of backups, is missing, or knows less than the store: erasures may be unknown."""
 
 
 class CorruptStore(StoreError):

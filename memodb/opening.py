@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import threading
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from memodb.catalog import Catalog, CollectionRow, erasing, registry
 from memodb.catalog.columns import identifier
 from memodb.catalog.connection import MEMORY
 from memodb.catalog.pragmas import journal_mode
-from memodb.collection import Collection, finish_deletions
+from memodb.cipher import KeyService, MemoryKeys
+from memodb.collection import AuditLog, Collection, finish_deletions, require_code
+from memodb.erasure import conclude_all, replay
 from memodb.errors import (
     CollectionNotFound,
     CorruptStore,
@@ -23,18 +29,47 @@ from memodb.errors import (
     StoreMismatch,
     StoreNotFound,
 )
+from memodb.ledger import opened_audit
 from memodb.memory import Backend, Configuration, backend_for
-from memodb.storage import Ballast, StoreDirectory, WriterLock, require_local
+from memodb.storage import Ballast, KeyFile, Leases, StoreDirectory, WriterLock, path_text, require_local
 from memodb.text import Tokenizer
 
-__all__ = ["Engine", "open_engine", "path_text", "require_collection"]
+__all__ = ["Engine", "Options", "open_engine", "require_collection"]
 
 _SETTING = "store"
 """The catalog's record of what a store is bound to. It is written last: a store without it was never finished."""
 
+_SAMPLE = 16
+"""Keys that are looked for before a store is opened: one may be damaged, all of them are not."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a store is opened: see :func:`memodb.connect`.
+
+    Parameters
+    ----------
+    scratch : bool
+        A copy that is only checked: it has no ledger, and nothing is signed in its name.
+    """
+
+    create: bool = False
+    read_only: bool = True
+    tokenizer: str | os.PathLike[str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_tokens: int | None = None
+    device: str = "cpu"
+    keys: KeyService | None = None
+    ledger: str | os.PathLike[str] | None = None
+    actor: str | None = None
+    scratch: bool = False
+
 
 class Engine:
-    """What the handles of one open store share: catalog, tokenizer, configuration, lock, and live collections."""
+    """What the handles of one open store share: catalog, tokenizer, configuration, lock, and live collections.
+
+    A context manager that closes itself.
+    """
 
     def __init__(
         self,
@@ -44,9 +79,8 @@ class Engine:
         configuration: Configuration,
         backend: Backend,
         lock: WriterLock | None,
-        *,
-        read_only: bool,
-        checkpoint_tokens: int | None = None,
+        audit: AuditLog,
+        options: Options,
     ) -> None:
         self.path = path
         self.directory = None if path == MEMORY else StoreDirectory(Path(path))
@@ -54,14 +88,26 @@ class Engine:
         self.tokenizer = tokenizer
         self.configuration = configuration
         self.backend = backend
-        self.read_only = read_only
-        self.checkpoint_tokens = checkpoint_tokens
+        self.audit = audit
+        self.read_only = options.read_only
+        self.ledger = options.ledger
+        self._checkpoint_tokens = options.checkpoint_tokens
+        self.foreign_keys = options.keys
+        """The key service that the caller gave, and will close."""
         self._lock = lock
         self._collections: dict[str, Collection] = {}
         self._guard = threading.Lock()
         self._writing = threading.RLock()
 
-    def collection(self, name: str, *, create: bool, seed: bytes | None) -> Collection:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def collection(self, name: str, *, create: bool = False, seed: bytes | None = None) -> Collection:
         """The live collection of this name: one object, however many handles see it.
 
         Raises
@@ -83,6 +129,12 @@ class Engine:
         if seed is not None and found.key != seed:
             raise StoreMismatch(f"collection {name!r} was created with another seed: leave seed out")
         return found
+
+    def collections(self) -> list[Collection]:
+        """Every collection of the store, alive, by name."""
+        with self.catalog.read() as session:
+            names = registry.collection_names(session)
+        return [self.collection(name) for name in names]
 
     def _row(self, name: str, *, create: bool, seed: bytes | None) -> CollectionRow:
         try:
@@ -107,11 +159,17 @@ class Engine:
             read_only=self.read_only,
             write_lock=self._writing,
             directory=self.directory,
-            checkpoint_tokens=self.checkpoint_tokens,
+            checkpoint_tokens=self._checkpoint_tokens,
+            audit=self.audit,
         )
 
-    def resume(self) -> None:
+    def resume(self, *, conclude: bool) -> None:
         """Finish what a crash interrupted: deletions whose documents are hidden already.
+
+        Parameters
+        ----------
+        conclude : bool
+            Verify them as well, and sign their receipts.
 
         Raises
         ------
@@ -119,9 +177,12 @@ class Engine:
             It cannot be finished now, for want of space for example.
         """
         with self.catalog.read() as session:
-            unfinished = erasing.collections_with_hidden(session)
+            unfinished = erasing.collections_with_unfinished(session)
         for name in unfinished:
-            finish_deletions(self.collection(name, create=False, seed=None))
+            collection = self.collection(name)
+            finish_deletions(collection)
+            if conclude:
+                conclude_all(collection)
 
     def steady(self) -> contextlib.AbstractContextManager[object]:
         """Keeps this process from committing for the block."""
@@ -132,6 +193,8 @@ class Engine:
         with self._writing:
             self._collections.clear()
             self.catalog.close()
+            if self.foreign_keys is None and self.catalog.keys is not None:
+                self.catalog.keys.close()
             if self._lock is not None:
                 self._lock.release()
 
@@ -148,62 +211,48 @@ def require_collection(name: str, seed: bytes | None) -> None:
         raise InvalidConfiguration(f"seed must be {registry.KEY_BYTES} bytes, for example secrets.token_bytes(32)")
 
 
-def path_text(path: object) -> str:
-    """A path as text; InvalidInput where the operating system could not take it."""
-    try:
-        name = os.fspath(path)  # type: ignore[call-overload]  # any value may be given
-        if isinstance(name, str) and name and b"\0" not in os.fsencode(name):
-            return name
-    except (TypeError, UnicodeEncodeError):
-        pass
-    raise InvalidInput(f"a path must be a text that can name a directory, not {path!r}")
-
-
-def open_engine(
-    path: str | os.PathLike[str],
-    *,
-    create: bool,
-    read_only: bool,
-    tokenizer: str | os.PathLike[str] | None,
-    settings: dict[str, Any],
-    checkpoint_tokens: int | None = None,
-    device: str = "cpu",
-) -> Engine:
+def open_engine(path: str | os.PathLike[str], options: Options = Options()) -> Engine:
     """Open the store at a path, or create it: see :func:`memodb.connect`."""
     name = path_text(path)
-    if checkpoint_tokens is not None and (type(checkpoint_tokens) is not int or checkpoint_tokens < 1):
-        raise InvalidConfiguration(f"checkpoint_tokens must be a whole number from 1 up, not {checkpoint_tokens!r}")
-    backend = backend_for(device)
-    bound = None if tokenizer is None else Tokenizer.from_file(os.fspath(tokenizer))
+    tokens = options.checkpoint_tokens
+    if tokens is not None and (type(tokens) is not int or tokens < 1):
+        raise InvalidConfiguration(f"checkpoint_tokens must be a whole number from 1 up, not {tokens!r}")
+    require_code("actor", options.actor)
+    backend = backend_for(options.device)
+    bound = None if options.tokenizer is None else Tokenizer.from_file(os.fspath(options.tokenizer))
     if name == MEMORY:
-        if read_only or not create:
-            raise StoreNotFound("a store in memory is always a new one: open it with create=True, read_only=False")
-        tokenizer_of_store = bound or Tokenizer.shipped()
-        configuration = _configuration(tokenizer_of_store, settings)
-        catalog = Catalog.create(name)
-        with catalog.write() as session:
-            registry.put_setting(session, _SETTING, _statement(tokenizer_of_store, configuration))
-        return Engine(name, catalog, tokenizer_of_store, configuration, backend, None, read_only=False)
+        return _open_memory(backend, bound or Tokenizer.shipped(), options)
     directory = StoreDirectory(Path(name))
     require_local(directory.path)
     exists = directory.holds_store()
-    if not exists and (read_only or not create):
+    if not exists and (options.read_only or not options.create):
         directory.require()
-    if not read_only:
+    if not options.read_only:
         directory.require_no_backup()
     if not exists:
         # checked before the first file is made: a refused creation leaves nothing behind
-        _configuration(bound or Tokenizer.shipped(), settings)
+        _configuration(bound or Tokenizer.shipped(), options.settings)
         directory.create()
-    lock = None if read_only else WriterLock(directory.lock)
+    lock = None if options.read_only else WriterLock(directory.lock)
     try:
-        return _open_files(
-            name, directory, lock, backend, bound, settings, checkpoint_tokens, read_only=read_only, create=create
-        )
+        return _open_files(name, directory, lock, backend, bound, options)
     except BaseException:
         if lock is not None:
             lock.release()
         raise
+
+
+def _open_memory(backend: Backend, tokenizer: Tokenizer, options: Options) -> Engine:
+    if options.read_only or not options.create:
+        raise StoreNotFound("a store in memory is always a new one: open it with create=True, read_only=False")
+    if options.ledger is not None:
+        raise InvalidInput("a store in memory has no ledger: nothing of it outlives the process")
+    configuration = _configuration(tokenizer, options.settings)
+    catalog = Catalog.create(MEMORY, keys=options.keys or MemoryKeys())
+    with catalog.write() as session:
+        registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
+    audit = AuditLog(catalog, secrets.token_hex(16), None, options.actor)
+    return Engine(MEMORY, catalog, tokenizer, configuration, backend, None, audit, options)
 
 
 def _open_files(
@@ -212,23 +261,15 @@ def _open_files(
     lock: WriterLock | None,
     backend: Backend,
     bound: Tokenizer | None,
-    settings: dict[str, Any],
-    checkpoint_tokens: int | None,
-    *,
-    read_only: bool,
-    create: bool,
+    options: Options,
 ) -> Engine:
     directory.require_own_files()  # looked at again, under the lock
     unfinished = not directory.catalog.exists() or directory.catalog.stat().st_size == 0
-    if unfinished and (read_only or not create):
+    if unfinished and (options.read_only or not options.create):
         raise _interrupted(name)
-    if not read_only:
+    if not options.read_only:
         directory.prepare_journal(journal_mode())
-    if directory.catalog.exists():
-        # By what is in it, not by its size: SQLite may still have to undo what was being written when its maker died.
-        catalog = Catalog.open(directory.catalog, read_only=read_only, finish=create)
-    else:
-        catalog = Catalog.create(directory.catalog)
+    catalog = _opened_catalog(directory, options)
     try:
         with catalog.read() as session:
             registry.require_sound(session)
@@ -239,10 +280,10 @@ def _open_files(
                 raise CorruptStore(
                     f"{name} does not say which tokenizer its documents are in: restore it from a backup"
                 )
-            if read_only or not create:
+            if options.read_only or not options.create:
                 raise _interrupted(name)
             tokenizer = bound or Tokenizer.shipped()
-            configuration = _configuration(tokenizer, settings)
+            configuration = _configuration(tokenizer, options.settings)
             directory.write_tokenizer(tokenizer.json)
             with catalog.write() as session:
                 registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
@@ -251,33 +292,82 @@ def _open_files(
             tokenizer = _bound_tokenizer(directory, digest, bound)
             if configuration.vocabulary != tokenizer.vocabulary_size:  # before tables of it are made
                 raise CorruptStore(f"the settings of {name} are not of its tokenizer: restore it from a backup")
-            _require_same(configuration, settings, name)
-        engine = Engine(
-            name,
-            catalog,
-            tokenizer,
-            configuration,
-            backend,
-            lock,
-            read_only=read_only,
-            checkpoint_tokens=checkpoint_tokens,
-        )
-        if not read_only:
-            _tidy(engine, directory)
+            _require_same(configuration, options.settings, name)
+        audit = opened_audit(catalog, directory, options)
+        engine = Engine(name, catalog, tokenizer, configuration, backend, lock, audit, options)
+        if not options.read_only:
+            _tidy(engine, directory, options)
         return engine
     except BaseException:
         catalog.close()
+        if options.keys is None and catalog.keys is not None:
+            catalog.keys.close()
         raise
 
 
-def _tidy(engine: Engine, directory: StoreDirectory) -> None:
+def _opened_catalog(directory: StoreDirectory, options: Options) -> Catalog:
+    """The catalog with its keys; both are made where there is none."""
+    # By what is in it, not by its size: SQLite may still have to undo what was being written when its maker died.
+    exists = directory.catalog.exists()
+    made = options.keys is None and not options.read_only and not directory.keys.exists()
+    if made:
+        KeyFile.make(directory.keys)
+    keys = options.keys or (
+        KeyFile(directory.keys, read_only=options.read_only) if made or directory.keys.exists() else None
+    )
+    try:
+        if not exists:
+            return Catalog.create(directory.catalog, keys=keys)
+        catalog = Catalog.open(directory.catalog, keys=keys, read_only=options.read_only, finish=options.create)
+        try:
+            _require_keys(catalog, directory)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+    except BaseException:
+        if options.keys is None and keys is not None:
+            keys.close()
+            if made and exists:
+                directory.keys.unlink(missing_ok=True)  # not to be taken for the one that is missing
+        raise
+
+
+def _require_keys(catalog: Catalog, directory: StoreDirectory) -> None:
+    """Refuse a store whose keys are not there: an empty key file would say of every document that it was forgotten."""
+    with catalog.read() as session:
+        sample = list(islice(registry.named_keys(session), _SAMPLE))
+    if sample and (catalog.keys is None or all(key is None for key in catalog.keys.read(sample))):
+        raise CorruptStore(
+            f"none of the keys that {directory.path} names is there: put back its file {directory.keys.name!r}, name "
+            "the key service that it was created with (keys=...), or restore it from a backup"
+        )
+
+
+def _tidy(engine: Engine, directory: StoreDirectory, options: Options) -> None:
     """What a writer does first: sweep up after a crash, finish what it interrupted, set space aside."""
     directory.prepare()
     with engine.catalog.read() as session:
         named = registry.named_tiles(session)
     directory.sweep(named)
-    engine.resume()
+    _sweep_keys(engine.catalog, directory)
+    engine.resume(conclude=not options.scratch)
+    if not options.scratch:
+        replay(engine.audit, engine.collections)
     Ballast(directory.ballast, directory.catalog).fill()
+
+
+def _sweep_keys(catalog: Catalog, directory: StoreDirectory) -> None:
+    """Destroy the keys that nothing names: of what a crash kept from being committed."""
+    keys = catalog.keys
+    if not isinstance(keys, KeyFile):
+        return
+    with catalog.read() as session:
+        if keys.count == registry.key_count(session):
+            return
+        orphans = list(keys.orphans(registry.named_keys(session)))
+    with Leases(directory.leases).destroying():
+        keys.destroy(orphans)
 
 
 def _interrupted(name: str) -> StoreNotFound:
@@ -296,7 +386,7 @@ def _stored(stated: Any, name: str) -> tuple[str, Configuration]:
         raise CorruptStore(f"the settings of {name} are none that memodb writes: restore it from a backup") from exc
 
 
-def _configuration(tokenizer: Tokenizer, settings: dict[str, Any]) -> Configuration:
+def _configuration(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Configuration:
     return Configuration(vocabulary=tokenizer.vocabulary_size, **settings)
 
 
@@ -319,7 +409,7 @@ def _bound_tokenizer(directory: StoreDirectory, digest: str, given: Tokenizer | 
     return Tokenizer.from_bytes(data)
 
 
-def _require_same(configuration: Configuration, settings: dict[str, Any], name: str) -> None:
+def _require_same(configuration: Configuration, settings: Mapping[str, Any], name: str) -> None:
     known = {field.name for field in fields(Configuration)}
     for setting, value in settings.items():
         if setting in known and getattr(configuration, setting) != value:

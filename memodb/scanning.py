@@ -8,26 +8,33 @@ Not for a process that has the store open: closing a file drops the locks that S
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memodb.catalog import Filters, registry
-from memodb.collection import Collection, export
+from memodb.catalog import Filters, Scope, documents
+from memodb.cipher import KeyService
+from memodb.collection import export
 from memodb.erasure.search import Hit, Needles, require_control, search_files, search_rows, temporary_places
-from memodb.opening import Engine, open_engine, path_text
+from memodb.errors import InvalidInput, InvalidText, StoreError
+from memodb.opening import Engine, Options, open_engine
 from memodb.provenance import trace
 from memodb.recall import lookup
-from memodb.storage import StoreDirectory
+from memodb.storage import StoreDirectory, path_text
 from memodb.text import Tokenizer
 
-__all__ = ["ScanReport", "scan"]
+__all__ = ["ScanReport", "scan", "searching"]
+
+_AT_ONCE = 64
+_CHARACTERS = 1 << 16
+"""Characters of the texts that are searched for at once: their windows take some 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class ScanReport:
         Files read, and bytes searched, decoded ones too.
     encodings : tuple of str
         Searched for; the positive control found each of them.
+    control : int
+        Plants that the positive control found: each text in each encoding, as it is and compressed.
     hits : tuple of Hit
     stored : tuple of str
         Ids of live documents that hold one of the texts whole, as "collection/id".
@@ -52,6 +61,7 @@ class ScanReport:
     files: int
     nbytes: int
     encodings: tuple[str, ...]
+    control: int
     hits: tuple[Hit, ...]
     stored: tuple[str, ...]
     asked: int
@@ -80,7 +90,13 @@ class ScanReport:
         }
 
 
-def scan(path: str | os.PathLike[str], texts: Iterable[str]) -> ScanReport:
+def scan(
+    path: str | os.PathLike[str],
+    texts: Iterable[str],
+    *,
+    ledger: str | os.PathLike[str] | None = None,
+    keys: KeyService | None = None,
+) -> ScanReport:
     """Search a store for texts that should not be in it.
 
     Parameters
@@ -88,6 +104,8 @@ def scan(path: str | os.PathLike[str], texts: Iterable[str]) -> ScanReport:
     path : path
         Of a store that this process has not open. It may be in use by others.
     texts : strings
+    ledger, keys
+        As for :func:`memodb.connect`.
 
     Returns
     -------
@@ -102,19 +120,24 @@ def scan(path: str | os.PathLike[str], texts: Iterable[str]) -> ScanReport:
     """
     directory = StoreDirectory(Path(path_text(path)))
     directory.require()
-    with _opened(directory) as engine:
+    options = Options(ledger=ledger, keys=keys)
+    with open_engine(directory.path, options) as engine:
         tokenizer = engine.tokenizer
     needles = Needles(texts, tokenizer)
-    require_control(needles)
-    paths = [file for file in sorted(directory.path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    control = require_control(needles)
+    places = [directory.path, *([] if ledger is None else [Path(path_text(ledger))])]
+    paths = [file for place in places for file in sorted(place.rglob("*")) if file.is_file() and not file.is_symlink()]
     files, nbytes, hits = search_files(needles, [*paths, *temporary_places(directory.path)])
     hits += search_rows(needles, directory.catalog)
-    with _opened(directory) as engine:  # only now: this process closed files that SQLite would have had locks on
+    # only now: this process closed files that SQLite would have had locks on
+    with open_engine(directory.path, options) as engine:
+        hits += _search_contents(needles, engine)
         stored, asked, answered = _remembered(engine, needles)
         return ScanReport(
             files,
             nbytes,
             tuple(needles.encodings),
+            control,
             _told_apart(hits, needles, _live(engine, tokenizer)),
             stored,
             asked,
@@ -123,25 +146,22 @@ def scan(path: str | os.PathLike[str], texts: Iterable[str]) -> ScanReport:
         )
 
 
-@contextlib.contextmanager
-def _opened(directory: StoreDirectory) -> Iterator[Engine]:
-    engine = open_engine(directory.path, create=False, read_only=True, tokenizer=None, settings={})
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _collections(engine: Engine) -> list[Collection]:
-    with engine.catalog.read() as session:
-        names = [summary.collection.name for summary in registry.list_collections(session)]
-    return [engine.collection(name, create=False, seed=None) for name in names]
+def _search_contents(needles: Needles, engine: Engine) -> Iterator[Hit]:
+    """Search what documents say that no read path returns, decrypted: in quarantine, expired, held, or half erased."""
+    for collection in engine.collections():
+        with collection.catalog.read() as session:
+            ids = documents.select_ids(session, collection.id, Filters(scope=Scope.ANY))
+            hidden = sorted(set(ids).difference(documents.select_ids(session, collection.id)))
+            for at in range(0, len(hidden), _AT_ONCE):
+                texts = collection.texts_in(session, hidden[at : at + _AT_ONCE], Scope.ANY)
+                for text in texts.values():
+                    yield from needles.search(f"a hidden document of collection {collection.name!r}", text.encode())
 
 
 def _live(engine: Engine, tokenizer: Tokenizer) -> Iterator[str]:
     """Everything that the store says it holds: texts, provenance, names, and the words of its tokenizer."""
     yield tokenizer.json.decode()
-    for collection in _collections(engine):
+    for collection in engine.collections():
         yield collection.name
         for document in export(collection, Filters()):
             yield document.pop("text")
@@ -167,7 +187,7 @@ def _remembered(engine: Engine, needles: Needles) -> tuple[tuple[str, ...], int,
     stored: set[str] = set()
     asked = answered = 0
     longest = engine.configuration.heads**engine.configuration.layers
-    for collection in _collections(engine):
+    for collection in engine.collections():
         for text in needles.texts:
             ids, offsets = engine.tokenizer.encode_with_offsets(text)
             held = np.zeros(len(ids), dtype=np.int64)
@@ -183,3 +203,67 @@ def _remembered(engine: Engine, needles: Needles) -> tuple[tuple[str, ...], int,
                 answered += int((lookup(collection, contexts, 1).context_length >= longest).sum())
                 asked += len(unknown)
     return tuple(sorted(stored)), asked, answered
+
+
+# -- in a process of its own -------------------------------------------------------------------------------------------
+
+
+def searching(engine: Engine) -> Callable[[list[str]], dict[str, Any]]:
+    """A search of an open store for texts, by another process; it returns the layer of a receipt.
+
+    Raises
+    ------
+    InvalidInput
+        The store has no files, or keys that another process cannot ask for.
+    """
+    if engine.directory is None:
+        raise InvalidInput("a store in memory has no files to scan")
+    if engine.foreign_keys is not None:
+        raise InvalidInput("another process cannot ask this store's key service: call memodb.scanning.scan there")
+    command = [sys.executable, "-m", "memodb.scanning", os.path.abspath(engine.path)]  # noqa: PTH100  # links are kept
+    command += [] if engine.ledger is None else [os.path.abspath(engine.ledger)]  # noqa: PTH100
+
+    def search(texts: list[str]) -> dict[str, Any]:
+        done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StoreError(f"the store could not be scanned: {done.stderr.strip()[-500:]}")
+        return dict(json.loads(done.stdout))
+
+    return search
+
+
+def _layer(path: str, ledger: str | None, texts: list[str]) -> dict[str, Any]:
+    """What a scan for texts found, as a receipt states it; texts that chance could find are counted, not looked for."""
+    reports: list[ScanReport] = []
+    group: list[str] = []
+    vague, longest = 0, _CHARACTERS // 4
+    for piece in (text[at : at + longest] for text in texts for at in range(0, len(text), longest)):
+        if sum(map(len, group)) + len(piece) > _CHARACTERS:
+            reports.append(scan(path, group, ledger=ledger))
+            group = []
+        try:
+            Needles([piece], None)
+        except InvalidText:
+            vague += 1
+        else:
+            group.append(piece)
+    if group:
+        reports.append(scan(path, group, ledger=ledger))
+    return {
+        "method": "every byte of the store's files, temporary files and rows searched by a process of its own",
+        "result": "not verified" if not reports else "verified" if all(r.clean for r in reports) else "failed",
+        "files": max((report.files for report in reports), default=0),
+        "nbytes": sum(report.nbytes for report in reports),
+        "encodings": list(reports[0].encodings) if reports else [],
+        "hits": sum(not hit.shared for report in reports for hit in report.hits) + sum(len(r.stored) for r in reports),
+        "shared_with_live_documents": sum(hit.shared for report in reports for hit in report.hits),
+        "control": sum(report.control for report in reports),
+        "too_vague_to_search": vague,
+        "asked": sum(report.asked for report in reports),
+        "answered": sum(report.answered for report in reports),
+        "expected_rate": str(reports[0].expected_rate) if reports else None,
+    }
+
+
+if __name__ == "__main__":
+    json.dump(_layer(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None, json.load(sys.stdin)), sys.stdout)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from memodb import erasure, opening, provenance, recall
+from memodb import opening, provenance, recall
 from memodb.backup import Backup, backup
 from memodb.catalog import Filters, documents
 from memodb.collection import (
@@ -21,7 +21,6 @@ from memodb.collection import (
     Collection,
     Document,
     Record,
-    Transaction,
     append_many,
     check,
     checkpoint,
@@ -29,13 +28,14 @@ from memodb.collection import (
     export,
 )
 from memodb.errors import InvalidInput
+from memodb.governance import Governance
 from memodb.statistics import CollectionInfo, Statistics, collections, statistics
 from memodb.text import Tokenizer
 
 __all__ = ["Store"]
 
 
-class Store:
+class Store(Governance):
     """A handle on one collection of a store; made by :func:`memodb.connect`.
 
     Threads may share it. A context manager that closes itself.
@@ -108,6 +108,7 @@ class Store:
         writer: str | None = None,
         metadata: dict[str, Any] | None = None,
         expires_at: Any = None,
+        batch: str | None = None,
     ) -> Document:
         """Memorise a text.
 
@@ -122,7 +123,9 @@ class Store:
         metadata : dict, optional
             Any JSON object. Fixed once stored.
         expires_at : aware datetime, optional
-            Recorded with the document.
+            From then on no read path returns it; :meth:`sweep` deletes it.
+        batch : str, optional
+            Which delivery it came with; a random one where none is given. Fixed once stored.
 
         Returns
         -------
@@ -133,6 +136,8 @@ class Store:
         ------
         InvalidText, InvalidInput
             A text or a field that cannot be stored; nothing was changed.
+        Suppressed
+            The text was erased, and must not be stored again.
         DocumentExists
             The id is taken by another text or other provenance.
 
@@ -140,7 +145,7 @@ class Store:
         -----
         Durable when it returns; inside :meth:`transaction`, when that ends.
         """
-        record = Record(text, id, source, subject, writer, metadata, expires_at)
+        record = Record(text, id, source, subject, writer, metadata, expires_at, batch)
         with self._collection.joined() as (transaction, _):
             ((document, _),) = transaction.append([record])
         return document
@@ -174,54 +179,10 @@ class Store:
         """
         return append_many(self._collection, records, progress)
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Appends and deletions in the block appear together when it ends, or not at all if it raises.
-
-        Reads, in the block too, see the last committed state. Transactions do not nest; other threads' writes wait.
-        """
-        return self._collection.transaction()
-
-    def delete(
-        self, *ids: str, reason: str | None = None, dry_run: bool = False, verify: bool = True, **filters: Any
-    ) -> erasure.Receipt:
-        """Forget documents, exactly: by id, or by filters (see :meth:`documents`).
-
-        Parameters
-        ----------
-        ids : str
-            Documents; without any, ``filters`` choose.
-        reason : str, optional
-            Kept in the receipt.
-        dry_run : bool
-            List what would go, and delete nothing.
-        verify : bool
-            Afterwards memorise every touched segment anew from what is left and compare it byte for byte. Costs one
-            pass over the segment's documents; without it the receipt claims less.
-
-        Returns
-        -------
-        Receipt
-
-        Raises
-        ------
-        EmptySelection
-            Nothing is named or nothing matches.
-        DocumentNotFound
-            An id names no document; nothing was deleted.
-        InvalidInput
-            Ids and filters together, or an unknown filter.
-
-        Notes
-        -----
-        Durable and gone from every answer when it returns. Inside :meth:`transaction` it is staged, and the receipt
-        says so.
-        """
-        return erasure.delete(self._collection, ids, filters, reason=reason, dry_run=dry_run, verify=verify)
-
     # -- documents -------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Live documents of the collection."""
+        """Visible documents of the collection."""
         with self._engine.catalog.read() as session:
             return documents.count(session, self._collection.id)
 
@@ -265,7 +226,7 @@ class Store:
             At most so many.
         order : {"newest", "oldest", "id"}
         filters
-            ``ids``, ``source``, ``subject``, ``writer`` (exact), ``created_before``, ``created_after``,
+            ``ids``, ``source``, ``subject``, ``writer``, ``batch`` (exact), ``created_before``, ``created_after``,
             ``expires_before`` (aware datetimes), ``metadata`` (key to JSON scalar, all must match).
 
         Raises
@@ -412,12 +373,18 @@ class Store:
         """
         return checkpoint(self._collection, everything=True)
 
-    def backup(self, path: str | os.PathLike[str]) -> Backup:
+    def backup(self, path: str | os.PathLike[str], *, keep_until: datetime | None = None) -> Backup:
         """Copy the store, all its collections, to a new directory while it is in use, and check the copy.
 
         Reads go on meanwhile, writes of this process wait, and those of another go on. Costs about as much as
         memorising everything once. :func:`memodb.restore` makes a store of it again; ``connect(path, read_only=True)``
         reads it.
+
+        Parameters
+        ----------
+        keep_until : aware datetime, optional
+            When it is going to be destroyed. Receipts of later deletions say so, until :meth:`backup_destroyed` says
+            that it was.
 
         Raises
         ------
@@ -430,9 +397,10 @@ class Store:
 
         Notes
         -----
-        Durable when it returns. What is deleted from the store later stays in its backups: they have to be replaced.
+        Durable when it returns. It has the documents' keys, and not the ledger. What is deleted from the store later
+        stays in it; the ledger erases that again when the backup is restored.
         """
-        return backup(self._engine, path)
+        return backup(self._engine, path, keep_until=keep_until)
 
     def digest(self) -> str:
         """SHA-256 over every count of the collection's memory, in hexadecimal."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from memodb.cli import main
+from memodb.cli.command import named
 from memodb.cli.failures import EXIT_CODES
 from memodb.cli.program import TOPICS
 
@@ -26,7 +27,8 @@ INTRODUCTION = """\
 
 `memodb` works on the store that `--path` or the environment variable `MEMODB_PATH` names, in the collection of
 `--collection` or `MEMODB_COLLECTION` (`default` otherwise). `memodb init` makes a store; no other command does, so a
-path that is mistyped is an error. `append` and `import` make a missing collection.
+path that is mistyped is an error. `append` and `import` make a missing collection. What checks files that somebody was
+given (`receipt`, `audit verify`) needs no store.
 
 Commands that only read take no lock and work while another process writes. One process writes at a time; a second
 one ends with exit code 6.
@@ -43,20 +45,25 @@ def exit_codes() -> str:
     return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{rows}"
 
 
-def section(command: click.Command, root: click.Context) -> str:
+def section(name: str, command: click.Command, root: click.Context) -> str:
+    *groups, own = name.split()
+    above = root
+    for group in groups:
+        above = click.Context(click.Command(group), info_name=group, parent=above)
     context = click.Context(
-        command, info_name=command.name, parent=root, terminal_width=WIDTH, help_option_names=["-h", "--help"]
+        command, info_name=own, parent=above, terminal_width=WIDTH, help_option_names=["-h", "--help"]
     )
-    return f"### memodb {command.name}\n\n```text\n{command.get_help(context)}\n```\n"
+    return f"### memodb {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 
 def page() -> str:
     root = click.Context(main, info_name="memodb")
     parts = [INTRODUCTION, exit_codes()]
     for topic, commands in TOPICS.items():
-        summaries = [f"- [`memodb {c.name}`](#memodb-{c.name}): {c.short_help}\n" for c in commands]
+        every = list(named(commands))
+        summaries = [f"- [`memodb {name}`](#memodb-{name.replace(' ', '-')}): {c.short_help}\n" for name, c in every]
         parts.append(f"## {topic}\n\n{''.join(summaries)}")
-        parts += [section(command, root) for command in commands]
+        parts += [section(name, command, root) for name, command in every]
     return "\n".join(parts)
 
 

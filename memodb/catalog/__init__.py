@@ -2,7 +2,7 @@
 
 ::
 
-    with Catalog.create(path) as catalog:
+    with Catalog.create(path, keys=keys) as catalog:
         with catalog.write() as session:
             collection = registry.add_collection(session, "default")
             segment = registry.add_segment(session, collection.id, {"rows": 4096})
@@ -12,10 +12,10 @@
                 ...
 
 A write session's COMMIT is the only commit point of a store. This room knows nothing of memories or tokenizers:
-geometry is opaque JSON, a document's content an array of integers.
+geometry is opaque JSON, a document's content an array of integers, the audit log lines of bytes.
 """
 
-from memodb.catalog import documents, erasing, registry
+from memodb.catalog import documents, erasing, expiring, history, keeping, quarantine, registry
 from memodb.catalog.checking import check
 from memodb.catalog.codec import MAX_TOKENS
 from memodb.catalog.connection import Catalog
@@ -23,6 +23,7 @@ from memodb.catalog.documents import DocumentRow, NewDocument
 from memodb.catalog.filters import Filters
 from memodb.catalog.models import DocumentState
 from memodb.catalog.registry import CollectionRow, CollectionSummary, SegmentRow
+from memodb.catalog.visibility import Scope, now
 
 __all__ = [
     "MAX_TOKENS",
@@ -33,9 +34,15 @@ __all__ = [
     "DocumentState",
     "Filters",
     "NewDocument",
+    "Scope",
     "SegmentRow",
     "check",
     "documents",
     "erasing",
+    "expiring",
+    "history",
+    "keeping",
+    "now",
+    "quarantine",
     "registry",
 ]

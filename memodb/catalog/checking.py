@@ -5,16 +5,28 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from memodb.catalog.codec import decode_text, decode_tokens
 from memodb.catalog.columns import CanonicalJson, UtcMicroseconds, canonical_json, identifier
+from memodb.catalog.contents import opened
 from memodb.catalog.documents import DIGEST_BYTES
-from memodb.catalog.models import Collection, Document, DocumentState, Segment, Setting
+from memodb.catalog.erasing import STATES
+from memodb.catalog.models import TABLES, Document, DocumentState, Erasure, Segment
 from memodb.catalog.seals import broken
 from memodb.errors import CorruptStore, InvalidInput
 
 __all__ = ["check"]
 
 _AT_A_TIME = 64
+_NAMED = {
+    "setting": "name",
+    "collection": "name",
+    "segment": "id",
+    "erasure": "id",
+    "hold": "name",
+    "suppression": "collection_id",
+    "audit": "seq",
+    "backup": "id",
+}
+"""Sealed tables besides the documents', and what a row of them is called by."""
 _DIALECT = sa.engine.default.DefaultDialect()
 
 
@@ -27,31 +39,41 @@ def check(session: Session, collection_id: str) -> list[str]:
     collection. The digest's truth is the caller's to check. Memory holds a few documents at a time.
     """
     found: list[str] = []
-    for table, name in ((Setting.__table__, "name"), (Collection.__table__, "name"), (Segment.__table__, "id")):
-        damaged = session.execute(sa.select(table.c[name]).where(broken(table))).scalars()  # type: ignore[arg-type]
-        found += [f"{table.description} {which!r}: its row is not as it was written" for which in damaged]
+    for name, column in _NAMED.items():
+        table = TABLES[name]
+        # without its type: a damaged name is told as what is there
+        named = sa.type_coerce(table.c[column], sa.types.NULLTYPE)
+        try:
+            damaged = session.execute(sa.select(named).where(broken(table))).scalars().all()
+        except sa.exc.OperationalError:  # text that is not UTF-8 ends the whole query
+            found.append(f"{name}: a row of it cannot be read")
+        else:
+            found += [f"{name} {which!r}: its row is not as it was written" for which in damaged]
+    states = session.execute(sa.select(Erasure.id, Erasure.state).where(Erasure.state.not_in(STATES)))
+    found += [f"erasure {which!r}: its state {state!r} is unknown to this memodb" for which, state in states]
     return found + _documents(session, collection_id)
 
 
 def _documents(session: Session, collection_id: str) -> list[str]:
-    raw = [
-        sa.type_coerce(column, sa.types.NULLTYPE)
+    raw: list[Any] = [
+        sa.type_coerce(column, sa.types.NULLTYPE).label(column.name)
         for column in (
             Document.id,
+            Document.place,
+            Document.key,
             Document.tokens,
-            Document.token_count,
             Document.text,
+            Document.token_count,
             Document.metadata_,
             Document.created_at,
             Document.expires_at,
             Document.digest,
             Document.state,
             Document.segment_id,
-            Segment.collection_id,
         )
-    ]
+    ] + [Segment.collection_id.label("owner"), broken(TABLES["document"]).label("damaged")]
     statement = (
-        sa.select(*raw, broken(Document.__table__))  # type: ignore[arg-type]
+        sa.select(*raw)
         .outerjoin(Segment, Segment.id == Document.segment_id)
         .where(Document.collection_id == collection_id)
         .order_by(Document.id)
@@ -69,57 +91,39 @@ def _documents(session: Session, collection_id: str) -> list[str]:
 
 
 def _read(session: Session, collection_id: str, statement: Any) -> list[str]:
+    rows = session.execute(statement, execution_options={"yield_per": _AT_A_TIME})
     return [
-        f"document {row[0]!r}: {problem}"
-        for row in session.execute(statement, execution_options={"yield_per": _AT_A_TIME})
-        for problem in _problems(collection_id, *row)
+        f"document {row.id!r}: {problem}"
+        for row, tokens, text in opened(session, rows)
+        for problem in _problems(collection_id, row, tokens, text)
     ]
 
 
-def _problems(
-    collection_id: str,
-    document_id: Any,
-    tokens: Any,
-    token_count: Any,
-    text: Any,
-    metadata: Any,
-    created_at: Any,
-    expires_at: Any,
-    digest: Any,
-    state: Any,
-    segment_id: Any,
-    owner: Any,
-    damaged: bool,
-) -> list[str]:
+def _problems(collection_id: str, row: Any, tokens: Any, text: Any) -> list[str]:
     found: list[str] = []
     try:
-        identifier(document_id, "its id")
+        identifier(row.id, "its id")
     except InvalidInput as exc:
         found.append(str(exc))
+    found += [str(value) for value in (tokens, text) if isinstance(value, CorruptStore)]
+    if not isinstance(tokens, CorruptStore) and len(tokens) != row.token_count:
+        found.append(f"token_count is {row.token_count!r}, but {len(tokens)} tokens are stored")
     try:
-        length = len(decode_tokens(tokens))
-        if length != token_count:
-            found.append(f"token_count is {token_count!r}, but {length} tokens are stored")
-    except CorruptStore as exc:
-        found.append(str(exc))
-    try:
-        if text is not None:
-            decode_text(text)
         times = UtcMicroseconds()
-        if times.process_result_value(created_at, _DIALECT) is None:
+        if times.process_result_value(row.created_at, _DIALECT) is None:
             found.append("created_at is missing")
-        times.process_result_value(expires_at, _DIALECT)
-        value = CanonicalJson().process_result_value(metadata, _DIALECT)
-        if not isinstance(value, dict) or canonical_json(value) != metadata:
+        times.process_result_value(row.expires_at, _DIALECT)
+        value = CanonicalJson().process_result_value(row.metadata, _DIALECT)
+        if not isinstance(value, dict) or canonical_json(value) != row.metadata:
             found.append("its metadata is not the canonical text of a JSON object")
     except (CorruptStore, InvalidInput) as exc:
         found.append(str(exc))
-    if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+    if not isinstance(row.digest, bytes) or len(row.digest) != DIGEST_BYTES:
         found.append(f"its digest is not {DIGEST_BYTES} bytes")
-    if state not in set(DocumentState):
-        found.append(f"its state {state!r} is unknown to this memodb")
-    if owner != collection_id:
-        found.append(f"its segment {segment_id!r} is not one of its collection")
-    if damaged and not found:
+    if row.state not in set(DocumentState):
+        found.append(f"its state {row.state!r} is unknown to this memodb")
+    if row.owner != collection_id:
+        found.append(f"its segment {row.segment_id!r} is not one of its collection")
+    if row.damaged and not found:
         found.append("its row is not as it was written")
     return found

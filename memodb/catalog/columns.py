@@ -9,21 +9,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-from sqlalchemy import BigInteger, LargeBinary, Text
+from sqlalchemy import BigInteger, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from memodb.catalog import codec
 from memodb.errors import CorruptStore, InvalidInput
 
 __all__ = [
     "MAX_IDENTIFIER_BYTES",
     "MAX_JSON_BYTES",
     "CanonicalJson",
-    "CompressedText",
-    "TokenArray",
     "UtcMicroseconds",
     "aware",
     "canonical_json",
@@ -122,32 +117,6 @@ def _require_json(value: object, what: str, depth: int) -> None:
         raise InvalidInput(
             f"{what} holds a {type(value).__name__}; JSON has strings, numbers, booleans, lists, objects"
         )
-
-
-class TokenArray(TypeDecorator[npt.NDArray[np.int32]]):
-    """int32 array of shape (n,) <-> BLOB of `codec.encode_tokens`."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: npt.NDArray[np.int32] | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else codec.encode_tokens(value)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> npt.NDArray[np.int32] | None:
-        return None if value is None else codec.decode_tokens(value)
-
-
-class CompressedText(TypeDecorator[str]):
-    """str <-> BLOB of `codec.encode_text`."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else codec.encode_text(value)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
-        return None if value is None else codec.decode_text(value)
 
 
 class UtcMicroseconds(TypeDecorator[datetime]):

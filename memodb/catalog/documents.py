@@ -21,13 +21,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from memodb.catalog.codec import decode_tokens
 from memodb.catalog.columns import aware, canonical_json, identifier
+from memodb.catalog.contents import lock, opened, service
 from memodb.catalog.execution import changed, chunks
-from memodb.catalog.filters import Filters, among, conditions, known_state
-from memodb.catalog.models import Document, DocumentState
-from memodb.catalog.registry import bump_collection, bump_segments, forget_tiles
-from memodb.catalog.seals import broken, raw_values, resealed
+from memodb.catalog.filters import Filters, among, conditions
+from memodb.catalog.models import TABLES, Document, DocumentState
+from memodb.catalog.registry import bump_segments, forget_tiles
+from memodb.catalog.seals import broken, raw_values
+from memodb.catalog.visibility import Scope, expired, scoped
 from memodb.errors import Conflict, CorruptStore, DocumentExists, InvalidInput
 
 __all__ = [
@@ -46,7 +47,6 @@ __all__ = [
     "require_valid",
     "select",
     "select_ids",
-    "set_expiry",
     "stream_segment",
     "texts_of",
     "token_total",
@@ -64,13 +64,9 @@ _CHUNK = 5000
 _MOST = 2**63 - 1  # SQLite's largest integer
 _ROWS_AT_A_TIME = 500
 _BLOBS_AT_A_TIME = 64
-_DOCUMENT: sa.Table = Document.__table__  # type: ignore[assignment]
+_DOCUMENT = TABLES["document"]
 _RAW_DOCUMENT = sa.table("document", *(sa.column(column.name) for column in _DOCUMENT.columns))
 """Without types: its values are converted once, for the seal and for the row."""
-_ANY = Filters(state=None)
-_LIVE = Document.state == DocumentState.LIVE.value
-UNFINISHED = (sa.text("document.state <> 'live'"), Document.state == DocumentState.ERASING.value)
-"""Being erased. The first condition is an index's own, spelt alike so that SQLite sees that it may use that."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class NewDocument:
     tokens : integer array, shape (n,)
         Token ids from 0 to 2**31 - 1.
     created_at, expires_at : aware datetime
-    source, subject, writer : str
+    source, subject, writer, batch : str
     metadata : JSON object
     text : str
         Only where the tokenizer does not reproduce the text from the tokens.
@@ -102,10 +98,10 @@ class NewDocument:
     source: str | None = None
     subject: str | None = None
     writer: str | None = None
+    batch: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     expires_at: datetime | None = None
     text: str | None = None
-    state: DocumentState = DocumentState.LIVE
     place: int = field(default_factory=lambda: secrets.randbits(PLACE_BITS))
 
 
@@ -117,6 +113,7 @@ class DocumentRow:
     source: str | None
     subject: str | None
     writer: str | None
+    batch: str | None
     metadata: dict[str, Any]
     created_at: datetime
     expires_at: datetime | None
@@ -124,6 +121,7 @@ class DocumentRow:
     token_count: int
     segment_id: str
     digest: bytes
+    place: int
 
 
 _ROW_COLUMNS = (
@@ -131,6 +129,7 @@ _ROW_COLUMNS = (
     Document.source,
     Document.subject,
     Document.writer,
+    Document.batch,
     Document.metadata_,
     Document.created_at,
     Document.expires_at,
@@ -138,8 +137,9 @@ _ROW_COLUMNS = (
     Document.token_count,
     Document.segment_id,
     Document.digest,
+    Document.place,
 )
-_STATE = 7  # of _ROW_COLUMNS
+_STATE = 8  # of _ROW_COLUMNS
 _ROWS = sa.select(*_ROW_COLUMNS)  # built once: it takes longer than the lookup
 _ORDERS: Mapping[str, tuple[sa.ColumnElement[Any], ...]] = {
     "newest": (Document.created_at.desc(), Document.id.desc()),
@@ -149,7 +149,7 @@ _ORDERS: Mapping[str, tuple[sa.ColumnElement[Any], ...]] = {
 
 
 def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument]) -> int:
-    """Insert documents, all or none of them; the number inserted.
+    """Insert documents, all or none of them, each under a new key; the number inserted.
 
     Raises
     ------
@@ -160,9 +160,12 @@ def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument
     InvalidInput
         A value that cannot be stored.
     """
+    rows = list(rows)
     values = [_values(collection_id, row) for row in rows]
     if not values:
         return 0
+    contents = lock(service(session), [row.place for row in rows], ((row.tokens, row.text) for row in rows))
+    values = [raw_values(_DOCUMENT, {**value, **content}) for value, content in zip(values, contents, strict=True)]
     try:
         # A savepoint, so that a caller who catches the error and commits has not stored half of them.
         with session.begin_nested():
@@ -174,7 +177,14 @@ def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument
 
 
 def require_valid(
-    document_id: object, *, source: object, subject: object, writer: object, metadata: object, expires_at: object
+    document_id: object,
+    *,
+    source: object,
+    subject: object,
+    writer: object,
+    batch: object,
+    metadata: object,
+    expires_at: object,
 ) -> None:
     """Refuse what no document could have, before anything is computed from it.
 
@@ -184,7 +194,7 @@ def require_valid(
         Names the field and the document.
     """
     identifier(document_id, "document id")
-    for name, value in (("source", source), ("subject", subject), ("writer", writer)):
+    for name, value in (("source", source), ("subject", subject), ("writer", writer), ("batch", batch)):
         if value is not None:
             identifier(value, f"{name} of document {document_id!r}")
     if not isinstance(metadata, Mapping):
@@ -200,12 +210,13 @@ def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
         source=row.source,
         subject=row.subject,
         writer=row.writer,
+        batch=row.batch,
         metadata=row.metadata,
         expires_at=row.expires_at,
     )
     if not isinstance(row.digest, bytes) or len(row.digest) != DIGEST_BYTES:
         raise InvalidInput(f"the digest of document {row.id!r} must be {DIGEST_BYTES} bytes")
-    values = {
+    return {
         "place": row.place,
         "collection_id": collection_id,
         "id": row.id,
@@ -213,16 +224,14 @@ def _values(collection_id: str, row: NewDocument) -> dict[str, Any]:
         "source": row.source,
         "subject": row.subject,
         "writer": row.writer,
+        "batch": row.batch,
         "metadata": row.metadata,
         "created_at": aware(row.created_at, "created_at"),
         "expires_at": None if row.expires_at is None else aware(row.expires_at, "expires_at"),
-        "state": known_state(row.state).value,
+        "state": DocumentState.LIVE.value,
         "token_count": len(row.tokens),
         "digest": row.digest,
-        "tokens": row.tokens,
-        "text": row.text,
     }
-    return raw_values(_DOCUMENT, values)
 
 
 def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: IntegrityError) -> Conflict:
@@ -237,61 +246,80 @@ def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: Inte
 
 
 def find(session: Session, collection_id: str, document_id: str) -> DocumentRow | None:
-    """The live document of this id, or None."""
+    """The visible document of this id, or None."""
     identifier(document_id, "document id")
-    chosen = (Document.collection_id == collection_id, Document.id == document_id, _LIVE)
+    chosen = (Document.collection_id == collection_id, Document.id == document_id, scoped(Scope.VISIBLE))
     row = session.execute(_ROWS.where(*chosen)).first()
     return None if row is None else _document(row)
 
 
 def existing(session: Session, collection_id: str, ids: Iterable[str]) -> set[str]:
     """Those of `ids` that the collection has, in whatever state."""
-    return set(select_ids(session, collection_id, Filters(ids=tuple(ids), state=None)))
+    return set(select_ids(session, collection_id, Filters(ids=tuple(ids), scope=Scope.ANY)))
 
 
-def tokens_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, Tokens]:
-    """Token arrays (int32, shape (n,)) of those of `ids` that are live documents of the collection.
+def tokens_of(
+    session: Session, collection_id: str, ids: Iterable[str], scope: Scope = Scope.VISIBLE
+) -> dict[str, Tokens]:
+    """Token arrays (int32, shape (n,)) of those of `ids` that are documents of the collection in this scope.
 
     Raises
     ------
     CorruptStore
-        A row is not as it was written, or its array does not decode.
+        A row is not as it was written, its key is gone, or its array does not decode.
     """
-    return {i: _intact(i, tokens, damaged) for i, tokens, damaged in _by_id(session, collection_id, ids, *_TOKENS)}
+    rows = _by_id(session, collection_id, ids, scope, _LOCKED_TOKENS, _DAMAGED)
+    return {row.id: _intact(row, tokens) for row, tokens, _ in opened(session, rows)}
 
 
-def texts_of(session: Session, collection_id: str, ids: Iterable[str]) -> dict[str, str]:
+def texts_of(session: Session, collection_id: str, ids: Iterable[str], scope: Scope = Scope.VISIBLE) -> dict[str, str]:
     """Stored texts of those of `ids` that have one; the others' texts are what the tokenizer makes of their tokens.
 
     Raises
     ------
     CorruptStore
-        A stored text does not decode.
+        A stored text does not decode, or its key is gone.
     """
-    return {i: text for i, text in _by_id(session, collection_id, ids, Document.text) if text is not None}
+    found = {}
+    rows = (row for row in _by_id(session, collection_id, ids, scope, _LOCKED_TEXT) if row.text is not None)
+    for row, _, text in opened(session, rows):
+        if isinstance(text, CorruptStore):
+            raise _damaged(row) from text
+        if text is not None:
+            found[row.id] = text
+    return found
 
 
-def _by_id(session: Session, collection_id: str, ids: Iterable[str], *columns: Any) -> Iterator[Any]:
+def _by_id(session: Session, collection_id: str, ids: Iterable[str], scope: Scope, *columns: Any) -> Iterator[Any]:
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk), _LIVE)
-        yield from session.execute(sa.select(Document.id, *columns).where(*chosen))
+        chosen = (Document.collection_id == collection_id, among(chunk), scoped(scope))
+        statement = sa.select(Document.id, Document.place, Document.key, *columns).where(*chosen)
+        yield from session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME})
 
 
-_TOKENS = (sa.type_coerce(Document.tokens, sa.types.NULLTYPE), broken(_DOCUMENT))
+_LOCKED_TOKENS = sa.type_coerce(Document.tokens, sa.types.NULLTYPE).label("tokens")
+_LOCKED_TEXT = sa.type_coerce(Document.text, sa.types.NULLTYPE).label("text")
+_DAMAGED = broken(_DOCUMENT).label("damaged")
 
 
-def _intact(document_id: str, tokens: Any, damaged: bool) -> Tokens:
+def _intact(row: Any, tokens: Tokens | CorruptStore) -> Tokens:
     """The tokens of a row, once its seal was looked at: what decodes may still be another document's text."""
-    if damaged:
-        raise CorruptStore(f"the row of document {document_id!r} is damaged: run `memodb check`")
-    return decode_tokens(tokens)
+    if row.damaged:
+        raise _damaged(row)
+    if isinstance(tokens, CorruptStore):
+        raise _damaged(row) from tokens
+    return tokens
+
+
+def _damaged(row: Any) -> CorruptStore:
+    return CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
 
 
 def ids_at(session: Session, collection_id: str, places: Iterable[int]) -> dict[int, str]:
-    """Ids of the live documents whose row keys are these; keys that name nothing are passed over."""
+    """Ids of the visible documents whose row keys are these; keys that name nothing are passed over."""
     found: dict[int, str] = {}
     for chunk in chunks(places, _CHUNK):
-        chosen = (Document.collection_id == collection_id, _LIVE, _at(chunk))
+        chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE), _at(chunk))
         found.update((row[0], row[1]) for row in session.execute(sa.select(Document.place, Document.id).where(*chosen)))
     return found
 
@@ -302,18 +330,21 @@ def _at(places: Iterable[int]) -> sa.ColumnElement[bool]:
     return Document.place.in_(sa.select(listed.c.value))
 
 
-def places_in(session: Session, collection_id: str, segment_id: str) -> tuple[Places, Places]:
-    """Row keys of the documents of a segment, ascending int64 (n,): of the live ones, and of those being erased."""
+def places_in(session: Session, collection_id: str, segment_id: str, at: datetime) -> tuple[Places, Places]:
+    """Row keys of the documents of a segment, ascending int64 (n,): of those visible at a time, and of the others."""
     inside = sa.select(Document.place).where(Document.collection_id == collection_id, Document.segment_id == segment_id)
-    # From two indexes alone: looking at each row's state would read the whole table.
-    every = np.sort(np.fromiter(session.scalars(inside), dtype=np.int64))
-    erasing = np.sort(np.fromiter(session.scalars(inside.where(*UNFINISHED)), dtype=np.int64))
-    return np.setdiff1d(every, erasing, assume_unique=True), erasing
+    # From indexes alone: looking at each row's state would read the whole table.
+    every = np.fromiter(session.scalars(inside), dtype=np.int64)
+    not_live = np.fromiter(session.scalars(inside.where(sa.text("document.state <> 'live'"))), dtype=np.int64)
+    # By its own index, which knows of no segment: those of other segments fall out below.
+    over = sa.select(Document.place).where(Document.collection_id == collection_id, expired(at))
+    hidden = np.union1d(not_live, np.fromiter(session.scalars(over), dtype=np.int64))
+    return np.setdiff1d(every, hidden), np.intersect1d(every, hidden)
 
 
-def tokens_in(session: Session, collection_id: str, segment_id: str) -> int:
-    """Tokens of the live documents of a segment."""
-    chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id, _LIVE)
+def tokens_in(session: Session, collection_id: str, segment_id: str, at: datetime) -> int:
+    """Tokens of the documents of a segment that are visible at a time."""
+    chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id, scoped(Scope.VISIBLE, at))
     return int(session.scalar(sa.select(sa.func.sum(Document.token_count)).where(*chosen)) or 0)
 
 
@@ -322,31 +353,33 @@ def stream_segment(
     collection_id: str,
     segment_id: str,
     *,
+    at: datetime | None = None,
     places: Iterable[int] | None = None,
-    state: DocumentState = DocumentState.LIVE,
 ) -> Iterator[tuple[str, Tokens]]:
-    """Id and tokens of each document of the segment that is in this state, by id; a few at a time in memory.
+    """Id and tokens of documents of the segment, by id; a few at a time in memory.
 
     Parameters
     ----------
+    at : datetime, optional
+        Those visible then, or now.
     places : int, optional
-        Only the documents with these row keys.
+        Instead of these, the documents with these row keys, visible or not.
 
     Raises
     ------
     CorruptStore
-        A row is not as it was written, or its array does not decode.
+        A row is not as it was written, its key is gone, or its array does not decode.
     """
     chosen = (
         Document.collection_id == collection_id,
         Document.segment_id == segment_id,
-        Document.state == state.value,
+        scoped(Scope.VISIBLE, at) if places is None else _at(places),
     )
-    statement = sa.select(Document.id, *_TOKENS).where(*chosen).order_by(Document.id)
-    if places is not None:
-        statement = statement.where(_at(places))
-    for row in session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME}):
-        yield row[0], _intact(row[0], row[1], row[2])
+    columns = (Document.id, Document.place, Document.key, _LOCKED_TOKENS, _DAMAGED)
+    statement = sa.select(*columns).where(*chosen).order_by(Document.id)
+    rows = session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME})
+    for row, tokens, _ in opened(session, rows):
+        yield row.id, _intact(row, tokens)
 
 
 def select(
@@ -442,21 +475,3 @@ def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: s
         bump_segments(session, collection_id, touched)
         forget_tiles(session, collection_id, touched - {segment_id})
     return moved
-
-
-def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires_at: datetime | None) -> int:
-    """Set or clear when documents expire; the number that exist.
-
-    Raises
-    ------
-    InvalidInput
-        The time has no timezone.
-    """
-    value = None if expires_at is None else aware(expires_at, "expires_at")
-    found = 0
-    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk))
-        found += changed(session, sa.update(Document).where(*chosen).values(**resealed(_DOCUMENT, expires_at=value)))
-    if found:
-        bump_collection(session, collection_id)
-    return found

@@ -1,74 +1,201 @@
-"""Queries of a deletion's two commits: documents are hidden in the first, their rows go with the second.
+"""Queries of a deletion: documents are hidden in one commit, their rows go with another, and every state is recorded.
 
 Every function works inside the caller's session: nothing is durable before that session's block ends without an error.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
+from memodb.catalog.codec import decode_text, encode_text
 from memodb.catalog.columns import identifier
-from memodb.catalog.documents import UNFINISHED
 from memodb.catalog.execution import changed, chunks
 from memodb.catalog.filters import among
-from memodb.catalog.models import Collection, Document, DocumentState
-from memodb.catalog.registry import bump_segments, forget_tiles
+from memodb.catalog.models import TABLES, Collection, Document, DocumentState, Erasure, Hold
+from memodb.catalog.registry import bump_segments, doom, forget_tiles
+from memodb.catalog.seals import broken, inserted, resealed
+from memodb.catalog.visibility import Scope, scoped
+from memodb.errors import CorruptStore, NotFound
 
-__all__ = ["collections_with_hidden", "delete_many", "hidden", "hide_many"]
+__all__ = [
+    "STATES",
+    "ErasureRow",
+    "add_erasure",
+    "advance",
+    "collections_with_unfinished",
+    "delete_many",
+    "erasures",
+    "find_erasure",
+    "hidden",
+    "hide_many",
+    "left_of",
+    "pseudonyms_of",
+    "receipt_of",
+    "set_receipt",
+]
+
+STATES: Final = (
+    "requested",
+    "hidden",
+    "subtracted",
+    "rows_purged",
+    "wal_truncated",
+    "tiles_destroyed",
+    "key_destroyed",
+    "verified",
+)
+"""Of an erasure, in their order; the last is reached when its receipt is signed."""
 
 _CHUNK = 5000
+_PSEUDONYM_BYTES = 16
 _LIVE = Document.state == DocumentState.LIVE.value
+_TABLE = TABLES["erasure"]
+_UNFINISHED = (text("document.state <> 'live'"), Document.state == DocumentState.ERASING.value)
+"""Being erased. The first condition is an index's own, spelt alike so that SQLite sees that it may use that."""
+_HELD = select(Hold.place).where(Hold.place == Document.place).exists()
 
 
-def hide_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
-    """The first commit of a deletion: live documents become `DocumentState.ERASING`; the number of them.
+@dataclass(frozen=True)
+class ErasureRow:
+    """A deletion, with what is known of its states; without its pseudonyms and its receipt."""
+
+    id: str
+    collection_id: str
+    state: str
+    requested_at: datetime
+    facts: dict[str, Any]
+
+
+_COLUMNS = (Erasure.id, Erasure.collection_id, Erasure.state, Erasure.requested_at, Erasure.facts)
+
+
+def add_erasure(session: Session, row: ErasureRow, pseudonyms: Iterable[bytes]) -> None:
+    """Record a deletion that is about to hide documents."""
+    session.execute(inserted(_TABLE, **vars(row), pseudonyms=b"".join(pseudonyms)))
+
+
+def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_id: str) -> int:
+    """The first commit of a deletion: stored documents become `DocumentState.ERASING`; the number of them.
 
     From this commit on no query returns them that does not ask for that state. The tiles of their segments stay named:
     what they hold too much can be subtracted as long as the rows are there.
     """
     hidden = 0
     touched: set[str] = set()
+    state = {"state": DocumentState.ERASING.value, "erasure_id": erasure_id}
     for chunk in _chunked(ids):
-        chosen = (Document.collection_id == collection_id, _LIVE, among(chunk))
+        chosen = (Document.collection_id == collection_id, scoped(Scope.STORED), among(chunk))
         touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
-        hidden += changed(session, update(Document).where(*chosen).values(state=DocumentState.ERASING.value))
+        hidden += changed(session, update(Document).where(*chosen).values(**state))
     if hidden:
         bump_segments(session, collection_id, touched)
     return hidden
 
 
 def hidden(session: Session, collection_id: str) -> dict[str, list[str]]:
-    """Ids of the documents whose deletion is not finished, by segment."""
+    """Ids of the documents that are being erased and that no hold keeps, by segment."""
     found: dict[str, list[str]] = {}
-    chosen = (Document.collection_id == collection_id, *UNFINISHED)
+    chosen = (Document.collection_id == collection_id, *_UNFINISHED, ~_HELD)
     for document_id, segment_id in session.execute(select(Document.id, Document.segment_id).where(*chosen)):
         found.setdefault(segment_id, []).append(document_id)
     return found
 
 
-def collections_with_hidden(session: Session) -> list[str]:
+def left_of(session: Session, erasure_id: str) -> tuple[int, int]:
+    """Rows that an erasure has still to remove: all of them, and those that a hold keeps."""
+    chosen = select(func.count()).select_from(Document).where(*_UNFINISHED, Document.erasure_id == erasure_id)
+    return int(session.scalar(chosen) or 0), int(session.scalar(chosen.where(_HELD)) or 0)
+
+
+def collections_with_unfinished(session: Session) -> list[str]:
     """Names of the collections in which a deletion is not finished."""
-    statement = select(Collection.name).join(Document, Document.collection_id == Collection.id).where(*UNFINISHED)
-    return sorted(session.scalars(statement.distinct()))
+    hiding = select(Collection.name).join(Document, Document.collection_id == Collection.id).where(*_UNFINISHED)
+    begun = select(Collection.name).join(Erasure).where(text("erasure.state <> 'verified'"))
+    return sorted({*session.scalars(hiding.distinct()), *session.scalars(begun.distinct())})
 
 
 def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
     """Remove the rows of documents of whatever state; the number that were there. Other ids are passed over.
 
-    A tile that may still hold a live one of them is no longer named. Those that were hidden before left the memory with
-    `hide_many`, and the caller has seen to their tiles.
+    Their keys are doomed. A tile that may still hold a live one of them is no longer named. Those that were hidden
+    before left the memory with `hide_many`, and the caller has seen to their tiles.
+
+    Raises
+    ------
+    Conflict
+        A hold keeps one of them.
     """
     removed = 0
     touched: set[str] = set()
     for chunk in _chunked(ids):
         chosen = (Document.collection_id == collection_id, among(chunk))
         touched.update(session.scalars(select(Document.segment_id).where(*chosen, _LIVE).distinct()))
+        doom(session, session.scalars(select(Document.key).where(*chosen)))
         removed += changed(session, delete(Document).where(*chosen))
     if touched:
         bump_segments(session, collection_id, touched)
         forget_tiles(session, collection_id, touched)
     return removed
+
+
+def erasures(session: Session, collection_id: str, *, unfinished: bool = False) -> list[ErasureRow]:
+    """Deletions of a collection, the oldest first.
+
+    Raises
+    ------
+    CorruptStore
+        A row is not as it was written.
+    """
+    statement = select(*_COLUMNS, broken(_TABLE)).where(Erasure.collection_id == collection_id)
+    if unfinished:
+        statement = statement.where(text("erasure.state <> 'verified'"))
+    rows = session.execute(statement.order_by(Erasure.requested_at, Erasure.id)).all()
+    for row in rows:
+        if row[-1]:
+            raise CorruptStore(f"the row of erasure {row.id} is damaged: restore the store from a backup")
+    return [ErasureRow(*row[:-1]) for row in rows]
+
+
+def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
+    """The deletion of this id, in whatever collection.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    row = session.execute(select(*_COLUMNS).where(Erasure.id == erasure_id)).first()
+    if row is None:
+        raise NotFound(f"the store has no erasure {erasure_id!r}: list them with erasures()")
+    return ErasureRow(*row)
+
+
+def pseudonyms_of(session: Session, erasure_id: str) -> list[str]:
+    """Pseudonyms of an erasure's documents, hexadecimal, ascending."""
+    found = session.scalar(select(Erasure.pseudonyms).where(Erasure.id == erasure_id)) or b""
+    return sorted(found[at : at + _PSEUDONYM_BYTES].hex() for at in range(0, len(found), _PSEUDONYM_BYTES))
+
+
+def advance(session: Session, erasure_id: str, state: str, facts: dict[str, Any]) -> None:
+    """Record that an erasure has come to a state, with what was measured on the way."""
+    sealed = resealed(_TABLE, facts=facts)
+    session.execute(update(Erasure).where(Erasure.id == erasure_id).values(**sealed, state=state))
+
+
+def set_receipt(session: Session, erasure_id: str, receipt: str) -> None:
+    """Keep an erasure's signed receipt; one that it has already is replaced."""
+    sealed = resealed(_TABLE, receipt=encode_text(receipt))
+    session.execute(update(Erasure).where(Erasure.id == erasure_id).values(**sealed))
+
+
+def receipt_of(session: Session, erasure_id: str) -> str | None:
+    """An erasure's signed receipt; None where it has none yet."""
+    packed = session.scalar(select(Erasure.receipt).where(Erasure.id == erasure_id))
+    return None if packed is None else decode_text(packed)
 
 
 def _chunked(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -11,14 +11,15 @@ from typing import Any, Final, Self, TypeAlias
 from sqlalchemy import ColumnElement, Text, func, literal, select
 
 from memodb.catalog.columns import aware, canonical_json, identifier
-from memodb.catalog.models import Document, DocumentState
+from memodb.catalog.models import Document
+from memodb.catalog.visibility import Scope, scoped
 from memodb.errors import InvalidInput
 
-__all__ = ["FUNCTION_NAME", "Filters", "Scalar", "among", "conditions", "known_state", "metadata_has"]
+__all__ = ["FUNCTION_NAME", "Filters", "Scalar", "among", "conditions", "metadata_has"]
 
 Scalar: TypeAlias = str | int | float | bool | None
 FUNCTION_NAME: Final = "memodb_metadata_has"
-_EXACT: Final = ("source", "subject", "writer")
+_EXACT: Final = ("source", "subject", "writer", "batch")
 _TIMES: Final = ("created_before", "created_after", "expires_before")
 
 
@@ -30,7 +31,7 @@ class Filters:
     ----------
     ids : strings
         The document's id is one of them. An empty tuple matches no document.
-    source, subject, writer : str
+    source, subject, writer, batch : str
         Exactly this string.
     created_before, created_after : aware datetime
         ``created_at < created_before``; ``created_at >= created_after``.
@@ -40,8 +41,8 @@ class Filters:
         Each key stands at the top of the document's metadata with this value, equal as JSON has it: strings, numbers,
         booleans and null are never equal to each other, numbers compare by value (1 is 1.0), and null matches an
         explicit null, never an absent key.
-    state : DocumentState or its value
-        Live documents unless said otherwise; None for those of every state.
+    scope : Scope
+        Visible documents unless said otherwise.
 
     Raises
     ------
@@ -53,11 +54,12 @@ class Filters:
     source: str | None = None
     subject: str | None = None
     writer: str | None = None
+    batch: str | None = None
     created_before: datetime | None = None
     created_after: datetime | None = None
     expires_before: datetime | None = None
     metadata: Mapping[str, Scalar] | None = None
-    state: DocumentState | None = DocumentState.LIVE
+    scope: Scope = Scope.VISIBLE
 
     def __post_init__(self) -> None:
         if self.ids is not None:
@@ -70,44 +72,34 @@ class Filters:
                 self._set(name, aware(getattr(self, name), name))
         if self.metadata is not None:
             self._set("metadata", _scalars(self.metadata))
-        if self.state is not None:
-            self._set("state", known_state(self.state))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def build(cls, **conditions: Any) -> Self:
-        """Filters from keyword arguments, as a caller of ``documents(**filters)`` wrote them: of live documents, since
-        what is being erased is nobody's to see.
+    def build(cls, scope: Scope = Scope.VISIBLE, /, **conditions: Any) -> Self:
+        """Filters from keyword arguments, as a caller of ``documents(**filters)`` wrote them; which documents they are
+        about is not the caller's to say.
 
         Raises
         ------
         InvalidInput
             A name that is no filter, with the list of those that are; or a value as the class says.
         """
-        allowed = [field.name for field in fields(cls) if field.name != "state"]
+        allowed = [field.name for field in fields(cls) if field.name != "scope"]
         unknown = sorted(set(conditions) - set(allowed))
         if unknown:
             raise InvalidInput(f"unknown filter {', '.join(map(repr, unknown))}; the filters are: {', '.join(allowed)}")
-        return cls(**conditions)
+        return cls(**conditions, scope=scope)
 
     @property
     def is_empty(self) -> bool:
-        """Whether every live document matches, so that a deletion by it would empty the collection.
+        """Whether every document matches, so that a deletion by it would empty the collection.
 
         ``ids=()`` is not empty in this sense: it matches nothing.
         """
         named = (self.ids, *(getattr(self, name) for name in _EXACT + _TIMES))
-        return all(value is None for value in named) and not self.metadata and self.state in (DocumentState.LIVE, None)
-
-
-def known_state(value: object) -> DocumentState:
-    """The state of this value, or `InvalidInput` with the list of those there are."""
-    try:
-        return DocumentState(value)  # type: ignore[arg-type]  # any value may be asked for
-    except ValueError as exc:
-        raise InvalidInput(f"unknown state {value!r}; the states are: {', '.join(DocumentState)}") from exc
+        return all(value is None for value in named) and not self.metadata
 
 
 def _identifiers(ids: object) -> tuple[str, ...]:
@@ -147,8 +139,7 @@ def conditions(collection_id: str, filters: Filters) -> list[ColumnElement[bool]
         found.append(Document.created_at >= filters.created_after)
     if filters.expires_before is not None:
         found.append(Document.expires_at < filters.expires_before)
-    if filters.state is not None:
-        found.append(Document.state == filters.state.value)
+    found.append(scoped(filters.scope))
     for key, value in (filters.metadata or {}).items():
         found += _metadata_conditions(key, value)
     return found

@@ -4,19 +4,19 @@ Every function works inside the caller's session: nothing is durable before that
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Insert, Table, and_, column, delete, func, insert, select, update
-from sqlalchemy import table as lightweight
+from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
-from memodb.catalog.execution import changed
-from memodb.catalog.models import Collection, Document, DocumentState, Segment, Setting
-from memodb.catalog.seals import broken, raw_values, resealed
+from memodb.catalog.execution import changed, chunks
+from memodb.catalog.models import TABLES, Collection, Document, DoomedKey, Segment, Setting
+from memodb.catalog.seals import broken, inserted, resealed
+from memodb.catalog.visibility import Scope, scoped
 from memodb.errors import CollectionNotFound, Conflict, CorruptStore, InvalidInput, NotFound
 
 __all__ = [
@@ -28,28 +28,33 @@ __all__ = [
     "add_segment",
     "bump_collection",
     "bump_segments",
+    "collection_names",
     "damaged_segments",
+    "doom",
+    "doomed",
     "empty_segments",
     "find_collection",
     "forget_tiles",
     "get_setting",
+    "key_count",
     "list_collections",
     "list_segments",
+    "named_keys",
     "named_tiles",
     "put_setting",
     "remove_segment",
     "require_sound",
     "reshape_segment",
     "set_tile",
+    "undoom",
     "unused_ordinal",
     "version_of",
 ]
 
 KEY_BYTES = 32
+_CHUNK = 500
 
-_SETTING: Table = Setting.__table__  # type: ignore[assignment]
-_COLLECTION: Table = Collection.__table__  # type: ignore[assignment]
-_SEGMENT: Table = Segment.__table__  # type: ignore[assignment]
+_SETTING, _COLLECTION, _SEGMENT = (TABLES[name] for name in ("setting", "collection", "segment"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class SegmentRow:
     """A segment: `geometry` is a fresh JSON value, `version` differs after every change to its membership.
 
     `tile` names a file that holds the memory of some of its documents, and of no other: documents may have come since
-    it was written, none has gone.
+    it was written, none has gone. `tile_key` names the key that it is encrypted under.
     """
 
     id: str
@@ -85,11 +90,7 @@ class SegmentRow:
     geometry: Any
     version: int
     tile: str | None = None
-
-
-def _inserted(table: Table, **values: Any) -> Insert:
-    raw = raw_values(table, values)
-    return insert(lightweight(table.name, *map(column, raw))).values(**raw)
+    tile_key: bytes | None = None
 
 
 def require_sound(session: Session) -> None:
@@ -126,7 +127,7 @@ def put_setting(session: Session, name: str, value: Any) -> None:
     canonical_json(value, f"setting {name!r}")
     sealed = resealed(_SETTING, value=value)
     if not changed(session, update(Setting).where(Setting.name == name).values(**sealed)):
-        session.execute(_inserted(_SETTING, name=name, value=value))
+        session.execute(inserted(_SETTING, name=name, value=value))
 
 
 def add_collection(
@@ -148,9 +149,8 @@ def add_collection(
         raise Conflict(f"a collection named {name!r} exists already")
     if key is not None and session.execute(select(Collection.id).where(Collection.key == key)).first() is not None:
         raise Conflict("another collection of the store has this seed: collections share nothing, leave seed out")
-    require_sound(
-        session
-    )  # else one whose name was damaged would be taken for missing, and an empty one made beside it
+    # else one whose name was damaged would be taken for missing, and an empty one made beside it
+    require_sound(session)
     row = CollectionRow(
         id=secrets.token_hex(16),
         name=name,
@@ -158,7 +158,7 @@ def add_collection(
         created_at=datetime.now(UTC) if created_at is None else aware(created_at, "created_at"),
         version=0,
     )
-    session.execute(_inserted(_COLLECTION, **vars(row)))
+    session.execute(inserted(_COLLECTION, **vars(row)))
     return row
 
 
@@ -193,11 +193,16 @@ def version_of(session: Session, collection_id: str) -> int:
     return version
 
 
+def collection_names(session: Session) -> list[str]:
+    """Names of the collections, in order."""
+    return list(session.scalars(select(Collection.name).order_by(Collection.name)))
+
+
 def list_collections(session: Session) -> list[CollectionSummary]:
     """Every collection with its counts, by name. Reads each document's row once."""
     rows = session.execute(
         select(*_COLLECTION_COLUMNS, func.count(Document.id), func.coalesce(func.sum(Document.token_count), 0))
-        .outerjoin(Document, and_(Document.collection_id == Collection.id, Document.state == DocumentState.LIVE.value))
+        .outerjoin(Document, and_(Document.collection_id == Collection.id, scoped(Scope.VISIBLE)))
         .group_by(Collection.id)
         .order_by(Collection.name)
     )
@@ -232,8 +237,18 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
     canonical_json(geometry, "geometry")
     bump_collection(session, collection_id)
     row = SegmentRow(id=secrets.token_hex(16), collection_id=collection_id, geometry=geometry, version=0)
-    session.execute(_inserted(_SEGMENT, **vars(row)))
+    session.execute(inserted(_SEGMENT, **vars(row)))
     return row
+
+
+_SEGMENT_COLUMNS = (
+    Segment.id,
+    Segment.collection_id,
+    Segment.geometry,
+    Segment.version,
+    Segment.tile,
+    Segment.tile_key,
+)
 
 
 def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
@@ -245,14 +260,12 @@ def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
         A row is not as it was written.
     """
     rows = session.execute(
-        select(Segment.id, Segment.collection_id, Segment.geometry, Segment.version, Segment.tile, broken(_SEGMENT))
-        .where(Segment.collection_id == collection_id)
-        .order_by(Segment.id)
+        select(*_SEGMENT_COLUMNS, broken(_SEGMENT)).where(Segment.collection_id == collection_id).order_by(Segment.id)
     ).all()
     for row in rows:
-        if row[5]:
+        if row[-1]:
             raise CorruptStore(f"the row of segment {row[0]!r} is damaged: run `memodb check --fix`")
-    return [SegmentRow(*row[:5]) for row in rows]
+    return [SegmentRow(*row[:-1]) for row in rows]
 
 
 def unused_ordinal(session: Session, collection_id: str) -> int:
@@ -279,24 +292,63 @@ def reshape_segment(session: Session, collection_id: str, segment_id: str, geome
         The geometry is not JSON.
     """
     bump_segments(session, collection_id, [segment_id])
+    set_tile(session, collection_id, segment_id, None)
     session.execute(
         update(Segment)
         .where(Segment.collection_id == collection_id, Segment.id == segment_id)
-        .values(**resealed(_SEGMENT, geometry=geometry, tile=None))
+        .values(**resealed(_SEGMENT, geometry=geometry))
     )
 
 
-def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | None) -> None:
-    """Name the tile of a segment, or none. Readers need not follow: the memory is the same.
+def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | None, key: bytes | None = None) -> None:
+    """Name the tile of a segment and the key that it is encrypted under, or none; the old key is doomed.
+
+    Readers need not follow: the memory is the same.
 
     Raises
     ------
     NotFound
         It is not a segment of this collection.
     """
-    statement = update(Segment).where(Segment.collection_id == collection_id, Segment.id == segment_id)
-    if not changed(session, statement.values(**resealed(_SEGMENT, tile=tile))):
+    chosen = (Segment.collection_id == collection_id, Segment.id == segment_id)
+    doom(session, session.scalars(select(Segment.tile_key).where(*chosen)))
+    statement = update(Segment).where(*chosen)
+    if not changed(session, statement.values(**resealed(_SEGMENT, tile=tile, tile_key=key))):
         raise NotFound(f"the collection has no segment {segment_id!r}")
+
+
+def doom(session: Session, keys: Iterable[bytes | None]) -> None:
+    """Have keys destroyed, once this session's changes are durable: what they encrypted is gone from the catalog."""
+    names = [{"name": key} for key in keys if key]
+    if names:
+        session.execute(insert(DoomedKey).prefix_with("OR IGNORE"), names)
+
+
+def doomed(session: Session) -> list[bytes]:
+    """Names of the keys that are still to be destroyed."""
+    return list(session.scalars(select(DoomedKey.name)))
+
+
+def undoom(session: Session, keys: Iterable[bytes]) -> None:
+    """Forget the names of keys: they are destroyed."""
+    for chunk in chunks(keys, _CHUNK):
+        session.execute(delete(DoomedKey).where(DoomedKey.name.in_(chunk)))
+
+
+def key_count(session: Session) -> int:
+    """How many keys documents and tiles have, those still to be destroyed counted in."""
+    counts = (
+        select(func.count()).select_from(Document),
+        select(func.count(Segment.tile_key)),
+        select(func.count()).select_from(DoomedKey),
+    )
+    return sum(int(session.scalar(count) or 0) for count in counts)
+
+
+def named_keys(session: Session) -> Iterator[bytes]:
+    """Names of the keys of all documents and tiles, and of those still to be destroyed."""
+    for column in (Document.key, Segment.tile_key, DoomedKey.name):
+        yield from (key for key in session.scalars(select(column)) if key)
 
 
 def named_tiles(session: Session) -> set[str]:
@@ -354,7 +406,9 @@ def remove_segment(session: Session, collection_id: str, segment_id: str) -> Non
     ).first()
     if inside is not None:
         raise Conflict(f"the segment {segment_id!r} holds documents; move or delete them first")
-    statement = delete(Segment).where(Segment.collection_id == collection_id, Segment.id == segment_id)
+    chosen = (Segment.collection_id == collection_id, Segment.id == segment_id)
+    doom(session, session.scalars(select(Segment.tile_key).where(*chosen)))
+    statement = delete(Segment).where(*chosen)
     if not changed(session, statement):
         raise NotFound(f"the collection has no segment {segment_id!r}")
     bump_collection(session, collection_id)

@@ -10,11 +10,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from memodb.cipher import KeyService
 from memodb.errors import CorruptStore, SchemaTooNew
 
 __all__ = ["HEAD", "REVISIONS", "SCRIPTS", "fingerprint", "read_revision", "require_known", "upgrade"]
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision this memodb knows, oldest first; a test compares them with the migration scripts."""
 HEAD: Final = REVISIONS[-1]
 SCRIPTS: Final = str(files("memodb.catalog") / "migrations")
@@ -58,8 +59,10 @@ def require_known(revision: str, path: str) -> None:
         )
 
 
-def upgrade(connection: Connection, *, scripts: str = SCRIPTS, target: str = "head") -> None:
+def upgrade(connection: Connection, keys: KeyService | None, *, scripts: str = SCRIPTS, target: str = "head") -> None:
     """Bring the schema to `target` inside the caller's transaction, which must be an explicit one.
+
+    Documents that lie there unencrypted are encrypted, with `keys`.
 
     All or nothing: SQLite's DDL is transactional once the driver's own transactions are off, so a revision that fails
     leaves the old schema when the caller rolls back. Foreign keys must be off while tables are rebuilt; what they would
@@ -77,7 +80,10 @@ def upgrade(connection: Connection, *, scripts: str = SCRIPTS, target: str = "he
     script = ScriptDirectory(scripts)
     # No alembic.ini and no env.py: both exist to be edited by a project's operators, and env.py to configure logging.
     with EnvironmentContext(
-        Config(), script, fn=lambda revision, _: script._upgrade_revs(target, revision), destination_rev=target
+        Config(attributes={"keys": keys}),
+        script,
+        fn=lambda revision, _: script._upgrade_revs(target, revision),
+        destination_rev=target,
     ) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()

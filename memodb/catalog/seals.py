@@ -6,7 +6,8 @@ tells damage, not forgery: whoever can write the file can write the seal. Docume
 text.
 
 Not sealed are counters that are only ever compared for change (``version``), and what a document's row may change in
-place by the thousand: its segment, which a foreign key guards, and its state, whose values are bits apart.
+place by the thousand: its segment and its erasure, which foreign keys guard, and its state, whose values are bits
+apart.
 """
 
 import hashlib
@@ -14,15 +15,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgpack
-from sqlalchemy import ColumnElement, Table, func, literal
+from sqlalchemy import ColumnElement, Insert, Table, column, func, insert, literal
+from sqlalchemy import table as lightweight
 from sqlalchemy.engine.default import DefaultDialect
 
-__all__ = ["SEAL", "broken", "raw_values", "resealed", "seal", "sealed_columns"]
+__all__ = ["SEAL", "broken", "inserted", "raw_values", "resealed", "seal", "sealed_columns"]
 
 SEAL: Final = "memodb_seal"
 """Name of the SQL function, known to every connection."""
 
-_UNSEALED: Final = {"seal", "version", "segment_id", "state"}
+_UNSEALED: Final = {"seal", "version", "segment_id", "state", "erasure_id"}
 _DIALECT: Final = DefaultDialect()
 
 
@@ -41,6 +43,12 @@ def raw_values(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as SQLite will store them, with the seal: for an insert of columns without types."""
     raw = {name: _raw(table, name, value) for name, value in values.items()}
     return {**raw, "seal": seal(*(raw.get(name) for name in sealed_columns(table)))}
+
+
+def inserted(table: Table, **values: Any) -> Insert:
+    """An INSERT of one row, sealed."""
+    raw = raw_values(table, values)
+    return insert(lightweight(table.name, *map(column, raw))).values(**raw)
 
 
 def _raw(table: Table, name: str, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -11,19 +12,30 @@ import click
 from memodb.cli import opening
 from memodb.cli.command import command
 from memodb.cli.failures import complain
-from memodb.cli.options import Settings, filter_options, pass_settings
-from memodb.cli.output import counted, json_line, pairs, quoted, replacing, table, write_bytes, write_json, write_text
+from memodb.cli.options import READS, Settings, filter_options, output_file, pass_settings
+from memodb.cli.output import (
+    counted,
+    json_line,
+    pairs,
+    plain,
+    quoted,
+    replacing,
+    table,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import memodb
 
-__all__ = ["export", "get", "list_"]
+__all__ = ["export", "get", "list_", "listed", "print_documents", "write_exported"]
 
 
 @command(
     "get",
     "Print a document's provenance or text.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=("memodb get sky", "memodb get sky --text > sky.txt", "memodb get sky --tokens", "memodb get sky --json"),
 )
 @click.argument("document_id", metavar="ID")
@@ -59,7 +71,7 @@ def _facts(document: memodb.Document) -> dict[str, Any]:
 @command(
     "list",
     "List documents by filters.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=(
         "memodb list --limit 20",
         "memodb list --source notebook --created-after 2026-01-01T00:00Z --order oldest",
@@ -78,7 +90,20 @@ def list_(settings: Settings, filters: dict[str, Any], limit: int | None, order:
     number and not the text.
     """
     with opening.reading(settings) as db:
-        found = db.documents(limit=limit, order=order, **filters)
+        print_documents(settings, db.documents(limit=limit, order=order, **filters))
+
+
+def listed(settings: Settings, changed: Sequence[memodb.Document]) -> None:
+    """Print what a command has changed: the ids."""
+    if settings.json:
+        write_json([document.to_dict() for document in changed])
+    elif not settings.quiet:
+        for document in changed:
+            click.echo(plain(document.id))
+
+
+def print_documents(settings: Settings, found: Sequence[memodb.Document]) -> None:
+    """Print documents without their texts."""
     if settings.json:
         write_json([document.to_dict() for document in found])
         return
@@ -98,32 +123,32 @@ def list_(settings: Settings, filters: dict[str, Any], limit: int | None, order:
     ),
 )
 @filter_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file, which is replaced when all is written.",
-)
+@output_file
 @pass_settings
 def export(settings: Settings, filters: dict[str, Any], output: Path | None) -> None:
     """Write documents with their texts and provenance as JSON lines, by id: what `memodb import` reads. Each text is
     checked against its digest. With --output and --json, stdout gets a summary.
     """
     with opening.reading(settings) as db:
-        if output is None:
-            _write_lines(db, filters, sys.stdout.buffer)
-            return
-        with replacing(output) as file:
-            count = _write_lines(db, filters, file)
+        write_exported(settings, db.export(**filters), output)
+
+
+def write_exported(settings: Settings, exported: Iterable[dict[str, Any]], output: Path | None) -> int:
+    """Write documents as JSON lines to a file, and say so, or to stdout; how many there were."""
+    if output is None:
+        return _write_lines(exported, sys.stdout.buffer)
+    with replacing(output) as file:
+        count = _write_lines(exported, file)
     if settings.json:
         write_json({"exported": count, "output": str(output)})
     elif not settings.quiet:
         complain(f"exported {counted(count, 'document')} to {output}")
+    return count
 
 
-def _write_lines(db: memodb.Store, filters: dict[str, Any], stream: BinaryIO) -> int:
+def _write_lines(exported: Iterable[dict[str, Any]], stream: BinaryIO) -> int:
     count = 0
-    for count, document in enumerate(db.export(**filters), start=1):  # noqa: B007  # the last one is the number
+    for count, document in enumerate(exported, start=1):  # noqa: B007  # the last one is the number
         write_bytes(stream, json_line(document))
     stream.flush()
     return count

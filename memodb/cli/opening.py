@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,20 +30,21 @@ def reading(settings: Settings) -> memodb.Store:
     path = location(settings)  # before the import: a mistake is told at once
     import memodb
 
-    return memodb.connect(path, collection=settings.collection, create=False, read_only=True)
+    return memodb.connect(path, **_who(settings), create=False, read_only=True)
 
 
-@contextlib.contextmanager
-def engine(settings: Settings) -> Iterator[Engine]:
-    """The store for reading, without a handle on one of its collections, which would have to name one that exists."""
+def _who(settings: Settings) -> dict[str, Any]:
+    """What every opening is told of the settings."""
+    return {"collection": settings.collection, "ledger": settings.ledger, "actor": settings.actor}
+
+
+def engine(settings: Settings, *, read_only: bool = True) -> Engine:
+    """The existing store without a handle on one of its collections, which would have to name one that exists."""
     path = location(settings)
-    from memodb.opening import open_engine
+    from memodb.opening import Options, open_engine
 
-    opened = open_engine(path, create=False, read_only=True, tokenizer=None, settings={}, device="cpu")
-    try:
-        yield opened
-    finally:
-        opened.close()
+    options = Options(create=False, read_only=read_only, ledger=settings.ledger, actor=settings.actor)
+    return open_engine(path, options)
 
 
 def collections(settings: Settings) -> list[memodb.CollectionInfo]:
@@ -62,11 +61,11 @@ def writing(settings: Settings, *, create_collection: bool = False) -> memodb.St
     import memodb
 
     try:
-        return memodb.connect(path, collection=settings.collection, create=False)
+        return memodb.connect(path, **_who(settings), create=False)
     except CollectionNotFound:
         if not create_collection:
             raise
-    return memodb.connect(path, collection=settings.collection)
+    return memodb.connect(path, **_who(settings))
 
 
 def create(settings: Settings, **configuration: Any) -> tuple[memodb.Store, bool]:
@@ -81,6 +80,6 @@ def create(settings: Settings, **configuration: Any) -> tuple[memodb.Store, bool
     import memodb
 
     try:
-        return memodb.connect(path, collection=settings.collection, create=False, **configuration), False
+        return memodb.connect(path, **_who(settings), create=False, **configuration), False
     except (StoreNotFound, CollectionNotFound):
-        return memodb.connect(path, collection=settings.collection, **configuration), True
+        return memodb.connect(path, **_who(settings), **configuration), True

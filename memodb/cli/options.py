@@ -7,17 +7,24 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 __all__ = [
     "ALL",
+    "READS",
+    "RECORDS",
+    "WRITES",
     "Settings",
+    "chosen_documents",
+    "confirmation",
     "filter_options",
     "json_value",
     "key_value",
     "metadata_of",
+    "output_file",
     "pass_settings",
     "provenance_options",
     "shared",
@@ -26,7 +33,13 @@ __all__ = [
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ALL: Final = ("path", "collection", "json", "quiet")
+ALL: Final = ("path", "collection", "ledger", "actor", "json", "quiet")
+READS: Final = ("path", "collection", "ledger", "json")
+"""What a command takes that reads a collection."""
+WRITES: Final = ("path", "collection", "ledger", "json", "quiet")
+"""What a command takes that writes to one and prints a line about it."""
+RECORDS: Final = ("path", "collection", "ledger", "actor", "json")
+"""What a command takes whose doing stands in the audit log, with who did it."""
 
 
 @dataclass
@@ -37,6 +50,8 @@ class Settings:
     collection: str = "default"
     json: bool = False
     quiet: bool = False
+    ledger: str | None = None
+    actor: str | None = None
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
@@ -58,6 +73,22 @@ def shared(names: Iterable[str], *, environment: bool = False) -> list[click.Opt
                 "metavar": "NAME",
                 "envvar": "MEMODB_COLLECTION",
                 "help": "Collection of the store.  [env var: MEMODB_COLLECTION; default: default]",
+            },
+        ),
+        "ledger": (
+            ["--ledger"],
+            {
+                "metavar": "PATH",
+                "envvar": "MEMODB_LEDGER",
+                "help": "Directory of the store's ledger, where it is not in the store.  [env var: MEMODB_LEDGER]",
+            },
+        ),
+        "actor": (
+            ["--actor"],
+            {
+                "metavar": "CODE",
+                "envvar": "MEMODB_ACTOR",
+                "help": "Your pseudonym for the audit log, such as dpo-2.  [env var: MEMODB_ACTOR]",
             },
         ),
         "json": (["--json"], {"is_flag": True, "default": None, "help": "Print JSON, errors too."}),
@@ -119,11 +150,13 @@ def metadata_of(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return metadata
 
 
+_TIMES: Final = ("created_before", "created_after", "expires_before", "expires_at")
 _METADATA_HELP = "VALUE is JSON where it parses, else a text. Repeatable."
 _FILTERS = (
     click.option("--source", metavar="TEXT", help="Documents of this source."),
     click.option("--subject", metavar="TEXT", help="Documents about this subject."),
     click.option("--writer", metavar="TEXT", help="Documents by this writer."),
+    click.option("--batch", metavar="TEXT", help="Documents of this delivery."),
     click.option("--created-before", type=zoned_time, metavar="TIME", help="Stored before this ISO 8601 time."),
     click.option("--created-after", type=zoned_time, metavar="TIME", help="Stored at this time or later."),
     click.option("--expires-before", type=zoned_time, metavar="TIME", help="With an expiry before this time."),
@@ -139,6 +172,7 @@ _PROVENANCE = (
     click.option("--source", metavar="TEXT", help="Where it comes from."),
     click.option("--subject", metavar="TEXT", help="Whom it is about."),
     click.option("--writer", metavar="TEXT", help="Who stores it."),
+    click.option("--batch", metavar="TEXT", help="Which delivery it comes with.  [default: a random one]"),
     click.option(
         "--metadata",
         type=key_value,
@@ -146,7 +180,7 @@ _PROVENANCE = (
         metavar="KEY=VALUE",
         help=f"A member of its metadata. {_METADATA_HELP}",
     ),
-    click.option("--expires-at", type=zoned_time, metavar="TIME", help="ISO 8601 time, recorded with it."),
+    click.option("--expires-at", type=zoned_time, metavar="TIME", help="ISO 8601 time from which it is gone."),
 )
 
 
@@ -160,10 +194,37 @@ def provenance_options(function: Function) -> Callable[..., Any]:
     return _gathered(function, _PROVENANCE, "provenance")
 
 
+def chosen_documents(function: Function) -> Callable[..., Any]:
+    """Ids or filters, of which something must be given; the function gets the tuple ``ids`` and ``filters``."""
+
+    @functools.wraps(function)
+    def choosing(*args: Any, ids: tuple[str, ...], filters: dict[str, Any], **values: Any) -> Any:
+        if not ids and not filters:
+            raise click.UsageError("name documents by id, or choose them with filters")
+        return function(*args, ids=ids, filters=filters, **values)
+
+    return click.argument("ids", metavar="[ID]...", nargs=-1)(filter_options(choosing))
+
+
+def output_file(function: Function) -> Function:
+    """The option --output; the function gets the path, or None, as ``output``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write to this file, which is replaced when all is written.",
+    )(function)
+
+
+def confirmation(function: Function) -> Function:
+    """The option --yes; the function gets ``yes``."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+
+
 def _gathered(function: Function, options: Iterable[Callable[[Any], Any]], name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def gathering(*args: Any, **values: Any) -> Any:
-        named = ("source", "subject", "writer", "created_before", "created_after", "expires_before", "expires_at")
+        named = ("source", "subject", "writer", "batch", *_TIMES)
         given = {key: values.pop(key, None) for key in named}
         given["metadata"] = metadata_of(values.pop("metadata")) or None
         # not by truth: an empty --source is a mistake that the library names, never "no filter"

@@ -8,16 +8,38 @@ from typing import Any, Final
 
 import click
 
-from memodb.cli import backups, completion, creating, deleting, documents, importing, recall, scanning, tracing, upkeep
+from memodb.cli import (
+    auditing,
+    backups,
+    completion,
+    creating,
+    deleting,
+    documents,
+    erasures,
+    expiring,
+    holding,
+    importing,
+    quarantining,
+    recall,
+    receipts,
+    scanning,
+    subjects,
+    suppressing,
+    tracing,
+    upkeep,
+)
 from memodb.cli.failures import EXIT_CODES, USAGE, guarded
 from memodb.cli.options import ALL, Settings, shared
 
 __all__ = ["TOPICS", "main"]
 
 TOPICS: Final[dict[str, tuple[click.Command, ...]]] = {
-    "Write": (creating.init, creating.append, importing.import_, deleting.delete),
+    "Write": (creating.init, creating.append, importing.import_),
     "Read": (documents.get, documents.list_, documents.export),
     "Ask": (recall.next_, recall.complete, recall.score, tracing.trace),
+    "Forget": (deleting.delete, expiring.expire, expiring.sweep, suppressing.suppress, quarantining.quarantine),
+    "Prove": (erasures.erasures, receipts.receipt, scanning.scan, auditing.audit, subjects.subject),
+    "Keep": (holding.hold, backups.backup, backups.backups, backups.restore),
     "Upkeep": (
         upkeep.check,
         upkeep.checkpoint,
@@ -25,9 +47,6 @@ TOPICS: Final[dict[str, tuple[click.Command, ...]]] = {
         upkeep.stats,
         upkeep.collections,
         upkeep.digest,
-        scanning.scan,
-        backups.backup,
-        backups.restore,
         completion.completion,
     ),
 }

@@ -10,7 +10,7 @@ import click
 from memodb.cli import opening
 from memodb.cli.command import command
 from memodb.cli.inputs import text_input
-from memodb.cli.options import Settings, pass_settings
+from memodb.cli.options import READS, Settings, pass_settings
 from memodb.cli.output import pairs, quoted, table, write_json, write_text
 
 if TYPE_CHECKING:
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["complete", "next_", "score"]
 
-_READS = ("path", "collection", "json")
-
 
 @command(
     "next",
     "Print what may follow a prompt.",
-    uses=_READS,
+    uses=READS,
     examples=(
         'memodb next "The sky over the"',
         'memodb next "The sky over the" -k 3 --json',
@@ -53,7 +51,7 @@ def next_(settings: Settings, /, text: str, k: int) -> None:
 @command(
     "complete",
     "Continue a prompt.",
-    uses=_READS,
+    uses=READS,
     examples=(
         'memodb complete "The sky over the"',
         'memodb complete "The sky over the" --max-tokens 8 --stop "." --steps',
@@ -123,7 +121,7 @@ def _shown(candidate: memodb.Candidate) -> str:
 @command(
     "score",
     "Tell how well a text is known.",
-    uses=_READS,
+    uses=READS,
     examples=(
         'memodb score "The sky over the harbour was green."',
         'memodb score "The sky over the harbour was green." --tokens',

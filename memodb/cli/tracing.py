@@ -9,7 +9,7 @@ import click
 from memodb.cli import opening
 from memodb.cli.command import command
 from memodb.cli.inputs import text_input
-from memodb.cli.options import Settings, pass_settings
+from memodb.cli.options import READS, Settings, pass_settings
 from memodb.cli.output import quoted, table, write_json
 
 __all__ = ["trace"]
@@ -18,7 +18,7 @@ __all__ = ["trace"]
 @command(
     "trace",
     "Find the documents that hold a text.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=(
         'memodb trace "They say the sky over the harbour was the colour of slate."',
         "memodb trace --file notes/harbour.txt --min-tokens 12 --json",

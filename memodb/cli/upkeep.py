@@ -7,7 +7,7 @@ import click
 from memodb.cli import opening
 from memodb.cli.command import command
 from memodb.cli.failures import NEGATIVE
-from memodb.cli.options import Settings, pass_settings
+from memodb.cli.options import READS, Settings, pass_settings
 from memodb.cli.output import counted, pairs, plain, table, write_json
 
 __all__ = ["check", "checkpoint", "collections", "compact", "digest", "stats"]
@@ -16,7 +16,7 @@ __all__ = ["check", "checkpoint", "collections", "compact", "digest", "stats"]
 @command(
     "check",
     "Look for contradictions.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=("memodb check", "memodb check --fix", "memodb check --json -C letters"),
 )
 @click.option(
@@ -88,7 +88,7 @@ def compact(settings: Settings) -> None:
 @command(
     "stats",
     "Print sizes, fill and promises.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=("memodb stats", "memodb stats --json"),
 )
 @pass_settings
@@ -116,7 +116,7 @@ def stats(settings: Settings) -> None:
 @command(
     "collections",
     "List the collections.",
-    uses=("path", "json"),
+    uses=("path", "ledger", "json"),
     examples=("memodb collections", "memodb collections --json"),
 )
 @pass_settings
@@ -135,7 +135,7 @@ def collections(settings: Settings) -> None:
 @command(
     "digest",
     "Print the digest of a memory.",
-    uses=("path", "collection", "json"),
+    uses=READS,
     examples=("memodb digest", "memodb digest --json"),
 )
 @pass_settings

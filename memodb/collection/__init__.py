@@ -1,27 +1,34 @@
 """A collection: documents and the memory that holds them, changed together.
 
-:mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`purge` how a deletion ends,
+:mod:`records` is what goes in and out, :mod:`transaction` how it is committed, :mod:`purge` how a deletion ends and
+:mod:`erasures` its states, :mod:`suppression` what must not come in again, :mod:`auditing` what is told of all that,
 :mod:`layout` which segment holds what, :mod:`collection` the live whole, :mod:`checkpoint` its memories as files,
 :mod:`inspection` its check, :mod:`compaction` its canonical form.
 """
 
+from memodb.collection.auditing import AuditLog, require_code
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
 from memodb.collection.compaction import compact
+from memodb.collection.erasures import advance
 from memodb.collection.inspection import CheckReport, check, rebuilt_digest
-from memodb.collection.purge import finish_deletions
+from memodb.collection.purge import finish_deletions, settled
 from memodb.collection.records import Document, Record
 from memodb.collection.streams import AppendResult, append_many, export
-from memodb.collection.transaction import Outcome, Transaction
+from memodb.collection.suppression import suppression_hash
+from memodb.collection.transaction import Outcome, Request, Transaction
 
 __all__ = [
     "AppendResult",
+    "AuditLog",
     "CheckReport",
     "Collection",
     "Document",
     "Outcome",
     "Record",
+    "Request",
     "Transaction",
+    "advance",
     "append_many",
     "check",
     "checkpoint",
@@ -29,4 +36,7 @@ __all__ = [
     "export",
     "finish_deletions",
     "rebuilt_digest",
+    "require_code",
+    "settled",
+    "suppression_hash",
 ]

@@ -7,29 +7,52 @@ names the tile. So there is no log to replay and no number that tells an order.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memodb.catalog import DocumentState, SegmentRow, documents, registry
+from memodb.catalog import SegmentRow, documents, registry
 from memodb.collection.layout import batches, extend
 from memodb.errors import CorruptStore, StoreError, SyncFailed
 from memodb.memory import Geometry, Memory, Segment
-from memodb.storage import Leases, read_tile, remove_orphans, write_tile
+from memodb.storage import Destroyed, Leases, destroy_orphans, read_tile, write_tile
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from memodb.collection.collection import Collection
 
-__all__ = ["CHECKPOINT_TOKENS", "Material", "checkpoint", "due_checkpoint", "material", "tidy", "written_tile"]
+__all__ = [
+    "CHECKPOINT_TOKENS",
+    "Material",
+    "Tile",
+    "checkpoint",
+    "destroy_keys",
+    "destroy_tiles",
+    "due_checkpoint",
+    "material",
+    "tidy",
+    "written_tile",
+]
 
 Documents = list[tuple[int, np.ndarray]]
 
 CHECKPOINT_TOKENS = 1 << 16
 """Tokens that may be memorised again at open before a checkpoint is due, or an eighth of a larger segment."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile that was written: its name, the tokens in it, and the name of its key."""
+
+    name: str
+    tokens: int
+    key: bytes | None
 
 
 class Material:
@@ -43,7 +66,7 @@ class Material:
     missing : list of (symbol, token ids)
         Live documents that came after the tile.
     surplus : list of (symbol, token ids)
-        Documents in the tile whose deletion was committed, and not yet finished.
+        Documents in the tile that are visible no more: being erased, in quarantine, or expired.
     """
 
     def __init__(self, base: Segment, tile: str | None, missing: Documents, surplus: Documents) -> None:
@@ -61,12 +84,14 @@ class Material:
 
 
 def material(
-    collection: Collection, memory: Memory, session: Session, row: SegmentRow, *, strict: bool = False
+    collection: Collection, memory: Memory, session: Session, row: SegmentRow, at: datetime, *, strict: bool = False
 ) -> Material:
     """Read what makes a segment.
 
     Parameters
     ----------
+    at : datetime
+        It holds the documents that are visible then.
     strict : bool
         Raise where the tile cannot be used, instead of memorising every document.
 
@@ -77,30 +102,33 @@ def material(
     """
     if row.tile is not None and collection.directory is not None:
         try:
-            return _on_tile(collection, memory, session, row, collection.directory.segments)
+            return _on_tile(collection, memory, session, row, collection.directory.segments, at)
         except CorruptStore:
             if strict:
                 raise
             # A tile is derived, and a reader may find that the writer has just superseded it: the documents decide.
-    stored = documents.stream_segment(session, collection.id, row.id)
+    stored = documents.stream_segment(session, collection.id, row.id, at=at)
     return Material(_empty(memory, row), None, list(collection.symbolised(stored)), [])
 
 
-def _on_tile(collection: Collection, memory: Memory, session: Session, row: SegmentRow, tiles: Path) -> Material:
-    found = documents.places_in(session, collection.id, row.id)
+def _on_tile(
+    collection: Collection, memory: Memory, session: Session, row: SegmentRow, tiles: Path, at: datetime
+) -> Material:
+    found = documents.places_in(session, collection.id, row.id, at)
     places, hidden = (keys.astype(np.uint64) for keys in found)
-    base = _restored(tiles, memory, row, np.concatenate([places, hidden]))
+    key = None if row.tile_key is None else collection.keys.read([row.tile_key])[0]
+    base = _restored(tiles, memory, row, key, np.concatenate([places, hidden]))
     known = memory.backend.to_host(base.symbols)
 
-    def read(wanted: np.ndarray, state: DocumentState) -> Documents:
+    def read(wanted: np.ndarray) -> Documents:
         if not wanted.size:
             return []
-        chosen = {"places": wanted.tolist(), "state": state}
-        return list(collection.symbolised(documents.stream_segment(session, collection.id, row.id, **chosen)))
+        chosen = documents.stream_segment(session, collection.id, row.id, places=wanted.tolist())
+        return list(collection.symbolised(chosen))
 
-    missing = read(places[~np.isin(places, known)], DocumentState.LIVE)
-    surplus = read(hidden[np.isin(hidden, known)], DocumentState.ERASING)
-    expected = documents.tokens_in(session, collection.id, row.id)
+    missing = read(places[~np.isin(places, known)])
+    surplus = read(hidden[np.isin(hidden, known)])
+    expected = documents.tokens_in(session, collection.id, row.id, at)
     if base.tokens + _tokens(missing) - _tokens(surplus) != expected:
         raise CorruptStore(f"the tile {row.tile} of segment {row.id} does not have as many tokens as it says")
     return Material(base, row.tile, missing, surplus)
@@ -118,13 +146,13 @@ def _empty(memory: Memory, row: SegmentRow) -> Segment:
         raise StoreError(f"segment {row.id} does not fit into memory: it has {geometry.rows} rows") from exc
 
 
-def _restored(tiles: Path, memory: Memory, row: SegmentRow, places: np.ndarray) -> Segment:
+def _restored(tiles: Path, memory: Memory, row: SegmentRow, key: bytes | None, places: np.ndarray) -> Segment:
     """The memory that a tile holds; CorruptStore where it is damaged or holds more than the segment's documents."""
     tile = f"the tile {row.tile} of segment {row.id}"
     segment = _empty(memory, row)
     # Every count lies in a cell, or in 16 bytes of a table beside it.
     cells = sum(matrix.rows * matrix.columns for matrix in segment.matrices)
-    facts, arrays = read_tile(tiles, str(row.tile), limit=17 * cells + 8 * places.size)
+    facts, arrays = read_tile(tiles, str(row.tile), key, limit=17 * cells + 8 * places.size)
     if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
         raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])
@@ -134,8 +162,8 @@ def _restored(tiles: Path, memory: Memory, row: SegmentRow, places: np.ndarray) 
     return segment
 
 
-def written_tile(collection: Collection, segment: Segment) -> tuple[str, int]:
-    """Write a segment to a tile; its name, and the tokens in it. Durable, and not yet named by the catalog.
+def written_tile(collection: Collection, segment: Segment) -> Tile:
+    """Write a segment to a tile, under a new key. Durable, and not yet named by the catalog.
 
     Raises
     ------
@@ -146,7 +174,11 @@ def written_tile(collection: Collection, segment: Segment) -> tuple[str, int]:
         raise StoreError("a store in memory has no tiles")
     facts = {"geometry": segment.geometry.to_dict(), "tokens": segment.tokens}
     with collection.syncing():
-        return write_tile(collection.directory.segments, facts, segment.state()), segment.tokens
+        (name,) = collection.keys.create(1)
+        (key,) = collection.keys.read([name])
+        if key is None:
+            raise StoreError("the key service does not have a key that it just made: no tile was written")
+        return Tile(write_tile(collection.directory.segments, facts, segment.state(), key), segment.tokens, name)
 
 
 def checkpoint(collection: Collection, *, everything: bool) -> int:
@@ -173,19 +205,19 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
         memory = collection.memory_for_writing()
         with collection.catalog.read() as session:
             rows = {row.id: row for row in registry.list_segments(session, collection.id)}
-        fresh: dict[str, tuple[str, int]] = {}
+        fresh: dict[str, Tile] = {}
         for segment_id, segment in memory.segments.items():
-            tile, held = collection.tiled.get(segment_id, (None, 0))
-            if rows[segment_id].tile != tile or tile is None:
-                tile, held = None, 0
-            behind = segment.tokens - held
+            tile = collection.tiled.get(segment_id)
+            if tile is not None and rows[segment_id].tile != tile.name:
+                tile = None
+            behind = segment.tokens - (0 if tile is None else tile.tokens)
             due = collection.checkpoint_tokens or max(CHECKPOINT_TOKENS, segment.tokens // 8)
             if behind >= due or (everything and (behind or tile is None)):
                 fresh[segment_id] = written_tile(collection, segment)
         if fresh:
             with collection.catalog.write() as session:
-                for segment_id, (tile, _) in fresh.items():
-                    registry.set_tile(session, collection.id, segment_id, tile)
+                for segment_id, tile in fresh.items():
+                    registry.set_tile(session, collection.id, segment_id, tile.name, tile.key)
             collection.tiled.update(fresh)
             tidy(collection)
         return len(fresh)
@@ -202,17 +234,42 @@ def due_checkpoint(collection: Collection) -> None:
 
 
 def tidy(collection: Collection) -> None:
-    """Destroy the tiles that no row of the store names: superseded ones, those of deleted documents, a crash's.
+    """Destroy the tiles that no row of the store names, and the keys of what is gone.
 
     Raises
     ------
     StoreError
-        One cannot be removed; it may hold what was deleted.
+        One cannot be destroyed; it may hold, or open, what was deleted.
     """
-    if collection.directory is None:
-        return
+    destroy_tiles(collection)
+    destroy_keys(collection)
+
+
+def destroy_tiles(collection: Collection) -> Destroyed:
+    """Overwrite and unlink the tiles that no row names: superseded ones, those of deleted documents, a crash's."""
+    directory = collection.directory
+    if directory is not None:
+        with collection.catalog.read() as session:
+            named = registry.named_tiles(session)
+        if directory.unnamed(named):
+            with collection.syncing(), Leases(directory.leases).destroying():
+                return destroy_orphans(directory.segments, named)
+    return Destroyed((), 0)
+
+
+def destroy_keys(collection: Collection) -> int:
+    """Destroy the keys of documents and tiles that are gone, and see that they are; how many there were."""
     with collection.catalog.read() as session:
-        named = registry.named_tiles(session)
-    if collection.directory.superseded(named):
-        with collection.syncing(), Leases(collection.directory.leases).destroying():
-            remove_orphans(collection.directory.segments, named)
+        doomed = registry.doomed(session)
+    if not doomed:
+        return 0
+    lease = (
+        contextlib.nullcontext() if collection.directory is None else Leases(collection.directory.leases).destroying()
+    )
+    with collection.syncing(), lease:
+        collection.keys.destroy(doomed)
+    if any(key is not None for key in collection.keys.read(doomed)):
+        raise StoreError("the key service still has keys that it was told to destroy: try again")
+    with collection.catalog.write() as session:
+        registry.undoom(session, doomed)
+    return len(doomed)

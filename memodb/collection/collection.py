@@ -10,18 +10,30 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
-from memodb.catalog import Catalog, CollectionRow, Filters, SegmentRow, documents, registry
-from memodb.collection.checkpoint import material
+from memodb.catalog import Catalog, CollectionRow, Filters, Scope, SegmentRow, documents, expiring, now, registry
+from memodb.cipher import KeyService
+from memodb.collection.auditing import AuditLog
+from memodb.collection.checkpoint import Tile, material
+from memodb.collection.layout import batches
 from memodb.collection.locks import SharedLock
 from memodb.collection.purge import finish_deletions
-from memodb.collection.records import document_digest, document_symbol
+from memodb.collection.records import document_digest, document_pseudonym, document_symbol
 from memodb.collection.transaction import Transaction
-from memodb.errors import CorruptStore, DocumentNotFound, InvalidInput, ReadOnlyStore, StoreLocked, SyncFailed
+from memodb.errors import (
+    CorruptStore,
+    DocumentNotFound,
+    InvalidInput,
+    ReadOnlyStore,
+    StoreError,
+    StoreLocked,
+    SyncFailed,
+)
 from memodb.memory import Backend, Configuration, Memory, Segment
 from memodb.storage import Leases, StoreDirectory
 from memodb.text import Tokenizer
@@ -52,6 +64,8 @@ class Collection:
         Where the store's files are; None for a store in memory.
     checkpoint_tokens : int or None
         When checkpoints fall due, in tokens that the next open would memorise again.
+    audit : AuditLog
+        The store's.
     """
 
     def __init__(
@@ -66,6 +80,7 @@ class Collection:
         write_lock: threading.RLock,
         directory: StoreDirectory | None,
         checkpoint_tokens: int | None,
+        audit: AuditLog,
     ) -> None:
         self.catalog = catalog
         self.id = row.id
@@ -77,8 +92,9 @@ class Collection:
         self.backend = backend
         self.directory = directory
         self.checkpoint_tokens = checkpoint_tokens
-        self.tiled: dict[str, tuple[str, int]] = {}
-        """The tile of each segment that this handle knows, and the tokens in it."""
+        self.audit = audit
+        self.tiled: dict[str, Tile] = {}
+        """The tile of each segment that this handle knows."""
         self.unfinished = False
         """A deletion of this handle's was committed, and not yet brought to its end."""
         self._memory = self.new_memory()
@@ -86,6 +102,9 @@ class Collection:
         self._complete = False
         self._seen: object = None
         self._version = -1
+        self._as_of = now()
+        self._next_expiry: datetime | None = None
+        self._changing = threading.RLock()
         self._loading = threading.Lock()
         self._shared = SharedLock()
         self._writing = write_lock
@@ -99,7 +118,8 @@ class Collection:
         while True:
             self._follow()
             with self._shared.shared():
-                if self._complete:  # else a publication failed while this thread waited for it
+                # else a publication failed, or a document expired, while this thread waited
+                if self._complete and not self._expiring():
                     yield self._memory
                     return
 
@@ -123,27 +143,91 @@ class Collection:
     def _follow(self) -> None:
         """Memorise what is not yet, or no longer, as the catalog has it."""
         self.catalog.require_usable()
-        if self._complete and not self.read_only:
+        if not self._complete or self.read_only:
+            with self._loading:
+                seen = self.catalog.data_version() if self.read_only else None
+                if not self._complete or seen != self._seen:
+                    self._load()
+                    self._seen = seen
+        if self._expiring():
+            with self._changing, self._loading:
+                self._expire()
+
+    def _load(self) -> None:
+        """Memorise the segments that the catalog has otherwise, as of the time up to which expiry was applied."""
+        at = self._as_of
+        with self.leasing(), self.catalog.read() as session:
+            version = registry.version_of(session, self.id)
+            rows = registry.list_segments(session, self.id)
+            upcoming = expiring.next_expiry(session, self.id, at)
+            changed = {
+                row.id: material(self, self._memory, session, row, at)
+                for row in rows
+                if self._loaded.get(row.id) != row.version
+            }
+        # outside the session: memorising takes longer than a writer should wait for a reader
+        fresh = {segment_id: found.segment() for segment_id, found in changed.items()}
+        self.tiled.update(
+            (row.id, Tile(row.tile, changed[row.id].held, row.tile_key))
+            for row in rows
+            if row.tile is not None and row.id in changed and changed[row.id].tile
+        )
+        with self._shared.exclusive():
+            self._adopt(rows, fresh)
+            self._version = version
+            self._next_expiry = upcoming
+
+    def _expiring(self) -> bool:
+        """Whether documents have expired that the memory still holds."""
+        return self._next_expiry is not None and now() >= self._next_expiry
+
+    def _expire(self) -> None:
+        """Subtract the documents that have expired since the memory was made. Nothing is committed: the clock decides
+        for every handle alike, and a sweep removes the rows.
+        """
+        if not self._complete:
             return
-        with self._loading:
-            seen = self.catalog.data_version() if self.read_only else None
-            if self._complete and seen == self._seen:
-                return
-            with self.leasing(), self.catalog.read() as session:
-                version = registry.version_of(session, self.id)
-                rows = registry.list_segments(session, self.id)
-                changed = {
-                    row.id: material(self, self._memory, session, row)
-                    for row in rows
-                    if self._loaded.get(row.id) != row.version
-                }
-            # outside the session: memorising takes longer than a writer should wait for a reader
-            fresh = {segment_id: found.segment() for segment_id, found in changed.items()}
-            self.tiled.update((key, (found.tile, found.held)) for key, found in changed.items() if found.tile)
-            with self._shared.exclusive():
-                self._adopt(rows, fresh)
-                self._version = version
-            self._seen = seen
+        at = max(now(), self._as_of)
+        with self.catalog.read() as session:
+            gone: dict[str, list[int]] = {}
+            for place, segment_id in expiring.expired_places(session, self.id, at):
+                if segment_id in self._memory.segments and self._memory.segments[segment_id].has(place):
+                    gone.setdefault(segment_id, []).append(place)
+            upcoming = expiring.next_expiry(session, self.id, at)
+            sums = [
+                (segment, segment.contribution(batch))
+                for segment_id, places in gone.items()
+                for segment in [self._memory.segments[segment_id]]
+                for batch in batches(
+                    self.symbolised(documents.stream_segment(session, self.id, segment_id, places=places))
+                )
+            ]
+        with self._shared.exclusive():
+            try:
+                for segment, contribution in sums:
+                    segment.subtract(contribution)
+                self._as_of, self._next_expiry = at, upcoming
+            except BaseException:
+                self.reload()
+                raise
+
+    @property
+    def as_of(self) -> datetime:
+        """The time up to which expiry was applied to the memory: it holds what was visible then."""
+        return self._as_of
+
+    @property
+    def keys(self) -> KeyService:
+        """The keys of documents and tiles.
+
+        Raises
+        ------
+        StoreError
+            The catalog was opened without them.
+        """
+        if self.catalog.keys is None:
+            raise StoreError("the store was opened without its keys")
+        return self.catalog.keys
 
     def leasing(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the tiles that the catalog names in place for the block; their writer has no need of it."""
@@ -160,6 +244,10 @@ class Collection:
     def symbol(self, document_id: str) -> int:
         """A document's identity in this collection's memory, and its row's key in the catalog."""
         return document_symbol(self.key, document_id)
+
+    def pseudonym(self, document_id: str) -> bytes:
+        """What a document is called in receipts and in the audit log, 16 bytes."""
+        return document_pseudonym(self.key, document_id)
 
     def symbolised(self, stream: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """(id, tokens) as the memory takes them: (symbol, tokens).
@@ -185,12 +273,12 @@ class Collection:
         with self.catalog.read() as session:
             return self.texts_in(session, ids)
 
-    def texts_in(self, session: Session, ids: Iterable[str]) -> dict[str, str]:
-        """As :meth:`texts`, in a session of the caller's."""
-        chosen = Filters(ids=tuple(ids))
+    def texts_in(self, session: Session, ids: Iterable[str], scope: Scope = Scope.VISIBLE) -> dict[str, str]:
+        """As :meth:`texts`, in a session of the caller's, of documents in this scope."""
+        chosen = Filters(ids=tuple(ids), scope=scope)
         rows = {row.id: row for row in documents.select(session, self.id, chosen)}
-        tokens = documents.tokens_of(session, self.id, rows)
-        kept = documents.texts_of(session, self.id, rows)
+        tokens = documents.tokens_of(session, self.id, rows, scope)
+        kept = documents.texts_of(session, self.id, rows, scope)
         result = {}
         for document_id, row in rows.items():
             text = kept.get(document_id)
@@ -202,7 +290,7 @@ class Collection:
                 except InvalidInput as exc:  # a token that the vocabulary does not have
                     raise self._damaged(document_id) from exc
             sealed = document_digest(
-                self.key, text, row.id, row.source, row.subject, row.writer, row.metadata, row.created_at
+                self.key, text, row.id, row.source, row.subject, row.writer, row.batch, row.metadata, row.created_at
             )
             if sealed != row.digest:
                 raise self._damaged(document_id)
@@ -303,6 +391,12 @@ class Collection:
         self._loaded = {}
         self._complete = False
 
+    def changing(self) -> contextlib.AbstractContextManager[object]:
+        """Keeps the memory as it is, but for this thread's changes, from planning one to publishing it: what expires
+        meanwhile is subtracted afterwards. The same thread may enter it again.
+        """
+        return self._changing
+
     @contextlib.contextmanager
     def committing(self) -> Iterator[None]:
         """A block that commits and publishes: should it be left between the two, the next read memorises anew.
@@ -324,10 +418,11 @@ class Collection:
         """
         with self.catalog.read() as session:
             version = registry.version_of(session, self.id)
+            upcoming = expiring.next_expiry(session, self.id, self._as_of)
         with self._shared.exclusive():
             try:
                 change(self._memory.segments)
-                self._version = version
+                self._version, self._next_expiry = version, upcoming
             except BaseException:
                 self._memory.segments = {}
                 self.reload()

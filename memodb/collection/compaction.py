@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from memodb.catalog import documents, registry
+from memodb.catalog import Filters, Scope, documents, registry
 from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.collection import Collection
 from memodb.collection.layout import canonical_segment, capacity
 from memodb.collection.purge import finish_deletions
-from memodb.memory import Memory, Segment
+from memodb.memory import Memory, Segment, first_geometry
 
 __all__ = ["compact"]
 
@@ -32,7 +32,8 @@ def compact(collection: Collection) -> bool:
     """
     with collection.write_turn():
         finish_deletions(collection)
-        changed = _rearrange(collection)
+        with collection.changing():
+            changed = _rearrange(collection)
         return collection.catalog.shrink() or changed
 
 
@@ -40,7 +41,7 @@ def _rearrange(collection: Collection) -> bool:
     """Commit and publish the canonical layout; False where the memory has it."""
     memory = collection.memory_for_writing()
     planned = [_Planned(memory, collection, ordinal, ids) for ordinal, ids in enumerate(_partition(collection))]
-    held = {segment.digest() for segment in memory.segments.values()}
+    held = {segment.digest() for segment in memory.segments.values() if segment.symbols.size}
     if held == {plan.segment.digest() for plan in planned}:
         return False
     fresh: dict[str, Segment] = {}
@@ -65,6 +66,14 @@ def _write(collection: Collection, planned: list[_Planned], fresh: dict[str, Seg
             row = registry.add_segment(session, collection.id, plan.segment.geometry.to_dict())
             documents.move(session, collection.id, plan.ids, row.id)
             fresh[row.id] = plan.segment
+        # What is in no memory (in quarantine, held, expired) has a segment all the same: any will do.
+        rest = documents.select_ids(session, collection.id, Filters(scope=Scope.ANY))
+        rest = sorted(set(rest).difference(*(plan.ids for plan in planned)))
+        if rest:
+            if not fresh:
+                segment = collection.new_memory().new_segment(first_geometry(collection.configuration, 0))
+                fresh[registry.add_segment(session, collection.id, segment.geometry.to_dict()).id] = segment
+            documents.move(session, collection.id, rest, next(iter(fresh)))
         for segment_id in old:
             registry.remove_segment(session, collection.id, segment_id)
 

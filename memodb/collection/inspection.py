@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
 
 from memodb.catalog import SegmentRow, documents, registry
 from memodb.catalog import check as check_catalog
@@ -70,7 +73,7 @@ def check(collection: Collection, *, fix: bool = False) -> CheckReport:
     """
     # Writers of this process wait, else a commit between the two sides of a comparison would look like damage, and a
     # repair could undo one.
-    with contextlib.nullcontext() if collection.read_only else collection.write_turn():
+    with contextlib.nullcontext() if collection.read_only else collection.write_turn(), collection.changing():
         count, findings = _check_catalog(collection)
         mended = _mend_indexes(collection) if fix and findings else []
         damage = _tokenizer_damage(collection)
@@ -214,7 +217,7 @@ def _damaged_rows(collection: Collection) -> list[str]:
 def _mend_row(collection: Collection, segment_id: str) -> None:
     """Give a segment whose geometry is lost a tight one for its documents; its tile is not believed."""
     with collection.catalog.read() as session:
-        stored = list(collection.symbolised(documents.stream_segment(session, collection.id, segment_id)))
+        stored = list(collection.symbolised(_streamed(collection, session, segment_id)))
         ordinal = registry.unused_ordinal(session, collection.id)
     tokens = sum(len(ids) for _, ids in stored)
     segment = canonical_segment(collection.new_memory(), ordinal, tokens, lambda: stored)
@@ -230,7 +233,7 @@ def _tile_damage(collection: Collection, row: SegmentRow, digest: str) -> str | 
         return None
     try:
         with collection.leasing(), collection.catalog.read() as session:
-            found = material(collection, collection.new_memory(), session, row, strict=True)
+            found = material(collection, collection.new_memory(), session, row, collection.as_of, strict=True)
     except CorruptStore as exc:
         return f"segment {row.id}: {exc}"
     if found.segment().digest() != digest:
@@ -255,9 +258,14 @@ def _rebuild(collection: Collection, segment_id: str) -> Segment | None:
         if segment_id not in rows:
             return None
         geometry = Geometry.from_dict(rows[segment_id].geometry, collection.configuration)
-        stored = list(collection.symbolised(documents.stream_segment(session, collection.id, segment_id)))
+        stored = list(collection.symbolised(_streamed(collection, session, segment_id)))
     # outside the session: memorising takes longer than a writer should wait for a reader
     return memorise(collection.new_memory(), geometry, stored)
+
+
+def _streamed(collection: Collection, session: Session, segment_id: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The documents that the memory should hold: what has expired since it last looked is still in it."""
+    return documents.stream_segment(session, collection.id, segment_id, at=collection.as_of)
 
 
 def rebuilt_digest(collection: Collection, segment_id: str) -> str | None:

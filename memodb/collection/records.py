@@ -16,7 +16,15 @@ import numpy.typing as npt
 from memodb.catalog import DocumentRow, documents
 from memodb.errors import InvalidInput
 
-__all__ = ["Document", "Record", "StagedDocument", "document_digest", "document_symbol"]
+__all__ = [
+    "Document",
+    "Record",
+    "StagedDocument",
+    "document_digest",
+    "document_pseudonym",
+    "document_symbol",
+    "opaque_id",
+]
 
 _IGNORED = frozenset({"collection", "created_at", "state", "token_count"})
 """Keys of an exported document that an import passes over: the store that takes it in states them anew."""
@@ -37,7 +45,10 @@ class Record:
     metadata : mapping, optional
         Any JSON object. Fixed once stored.
     expires_at : aware datetime, optional
-        Recorded with the document.
+        From then on no read path returns it.
+    batch : str, optional
+        Which delivery it came with; the same random one for all of a call or transaction where none is given. Fixed
+        once stored.
     """
 
     text: str
@@ -47,6 +58,7 @@ class Record:
     writer: str | None = None
     metadata: Mapping[str, Any] | None = None
     expires_at: datetime | None = None
+    batch: str | None = None
 
     @classmethod
     def of(cls, value: object) -> Record:
@@ -87,6 +99,7 @@ class Document:
     source: str | None
     subject: str | None
     writer: str | None
+    batch: str | None
     metadata: dict[str, Any]
     created_at: datetime
     expires_at: datetime | None
@@ -101,6 +114,7 @@ class Document:
             row.source,
             row.subject,
             row.writer,
+            row.batch,
             row.metadata,
             row.created_at,
             row.expires_at,
@@ -123,6 +137,7 @@ class StagedDocument:
 
     id: str
     record: Record
+    batch: str
     tokens: npt.NDArray[np.int32]
     kept_text: str | None
     """The text itself, where the tokenizer does not reproduce it from the tokens."""
@@ -145,6 +160,15 @@ def document_symbol(key: bytes, document_id: str) -> int:
     return int.from_bytes(digest, "little") >> (64 - documents.PLACE_BITS)
 
 
+def document_pseudonym(key: bytes, document_id: str) -> bytes:
+    """What a document is called in receipts and in the audit log: a keyed hash of its id (BLAKE2b), 16 bytes.
+
+    An id may name a person. Nobody without the collection's seed can tell whether this is the pseudonym of an id that
+    they guess; who has the store can, and so can look up what became of a document.
+    """
+    return hashlib.blake2b(document_id.encode(), digest_size=16, key=key, person=b"memodb pseudonym").digest()
+
+
 def document_digest(
     key: bytes,
     text: str,
@@ -152,6 +176,7 @@ def document_digest(
     source: str | None,
     subject: str | None,
     writer: str | None,
+    batch: str | None,
     metadata: Mapping[str, Any],
     created_at: datetime,
 ) -> bytes:
@@ -160,8 +185,19 @@ def document_digest(
     Keyed, so that nobody without the store can test a guess at a text; over the provenance and the id too, so that no
     row can be altered or exchanged unseen.
     """
+    # a document from before there were batches has none, and the digest that it had then
+    delivered = [] if batch is None else [batch]
     stated = json.dumps(
-        [document_id, source, subject, writer, dict(metadata), created_at.astimezone(UTC).isoformat(), text],
+        [
+            document_id,
+            source,
+            subject,
+            writer,
+            *delivered,
+            dict(metadata),
+            created_at.astimezone(UTC).isoformat(),
+            text,
+        ],
         ensure_ascii=False,
         sort_keys=True,
         separators=(",", ":"),

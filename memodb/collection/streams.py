@@ -9,7 +9,7 @@ from typing import Any
 
 from memodb.catalog import Filters, documents
 from memodb.collection.collection import Collection
-from memodb.collection.records import Document, Record
+from memodb.collection.records import Document, Record, opaque_id
 from memodb.errors import InvalidInput, MemodbError
 from memodb.text import check_text
 
@@ -52,6 +52,7 @@ def append_many(
     batch: list[Record] = []
     size = 0
     stream = iter(records)
+    delivery = opaque_id()
     for number in itertools.count(1):
         try:
             record = Record.of(next(stream))
@@ -59,18 +60,18 @@ def append_many(
         except StopIteration:
             break
         except Exception as exc:  # a bad record, or the caller's iterable failed: what came before is stored
-            result = _flush(collection, batch, result)
+            result = _flush(collection, batch, delivery, result)
             exc.add_note(_stored(number, result))
             raise
         batch.append(record)
         size += len(record.text)
         if size >= _BATCH_CHARACTERS or len(batch) >= _BATCH_RECORDS:
-            result = _flush(collection, batch, result)
+            result = _flush(collection, batch, delivery, result)
             batch, size = [], 0
             if progress is not None:
                 progress(result)
     if batch:
-        result = _flush(collection, batch, result)
+        result = _flush(collection, batch, delivery, result)
         if progress is not None:
             progress(result)
     return result
@@ -80,18 +81,18 @@ def _stored(number: int, result: AppendResult) -> str:
     return f"at record {number}; stored before it: {result.appended + result.existing}"
 
 
-def _flush(collection: Collection, batch: list[Record], result: AppendResult) -> AppendResult:
+def _flush(collection: Collection, batch: list[Record], delivery: str, result: AppendResult) -> AppendResult:
     """Commit a batch. Where one of its records is refused, those before it are stored and the error goes on."""
     refused: MemodbError | None = None
     stored = []
     with collection.joined() as (transaction, _):
         try:
-            stored = transaction.append(batch)
+            stored = transaction.append(batch, delivery)
         except MemodbError as exc:
             refused = exc
             for record in batch:
                 try:
-                    stored += transaction.append([record])
+                    stored += transaction.append([record], delivery)
                 except MemodbError as first:
                     refused = first
                     break

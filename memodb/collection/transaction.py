@@ -7,27 +7,27 @@ undo.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from memodb.catalog import DocumentRow, Filters, NewDocument, documents, erasing, registry
+from memodb.catalog import DocumentRow, Filters, NewDocument, Scope, documents, erasing, now, quarantine, registry
 from memodb.catalog.columns import canonical_json
 from memodb.collection.checkpoint import due_checkpoint, tidy
-from memodb.collection.layout import GROWTH, batches, capacity, grown_segment
+from memodb.collection.erasures import begin
+from memodb.collection.planning import Change, holds, planned, publish
 from memodb.collection.purge import finish_deletions, with_room
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
-from memodb.errors import CorruptStore, DocumentExists, DocumentNotFound
-from memodb.memory import Contribution, Segment, first_geometry
+from memodb.collection.suppression import require_unsuppressed
+from memodb.errors import CorruptStore, DocumentExists, DocumentNotFound, InvalidInput
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from memodb.collection.collection import Collection
 
-__all__ = ["Outcome", "Transaction"]
+__all__ = ["Outcome", "Request", "Transaction"]
 
 
 @dataclass(frozen=True)
@@ -41,39 +41,25 @@ class Outcome:
     tokens_deleted : int
     segments : tuple of str
         Ids of the segments that documents were deleted from.
+    erasure : str or None
+        Id of the deletion, where there was one.
     """
 
-    appended: tuple[str, ...]
-    deleted: tuple[str, ...]
-    tokens_deleted: int
-    segments: tuple[str, ...]
+    appended: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    tokens_deleted: int = 0
+    segments: tuple[str, ...] = ()
+    erasure: str | None = None
 
 
-class _Change:
-    """What becomes of one segment: who comes, who goes, and the sums of both."""
+@dataclass
+class Request:
+    """What is known of a deletion before it is committed; the first of a transaction speaks for all of it."""
 
-    def __init__(self, segment: Segment, *, is_new: bool = False) -> None:
-        self.segment = segment
-        self.is_new = is_new
-        self.incoming: list[StagedDocument] = []
-        self.outgoing: dict[str, np.ndarray] = {}
-        self.tokens = segment.tokens
-        """Tokens that the segment will hold."""
-        self.documents = int(segment.symbols.size)
-        """Documents that the segment will hold."""
-        self.subtract: list[Contribution] = []
-        self.add: list[Contribution] = []
-        self.replacement: Segment | None = None
-
-    def take(self, staged: StagedDocument) -> None:
-        self.incoming.append(staged)
-        self.tokens += len(staged.tokens)
-        self.documents += 1
-
-    def give(self, document_id: str, tokens: np.ndarray) -> None:
-        self.outgoing[document_id] = tokens
-        self.tokens -= len(tokens)
-        self.documents -= 1
+    requested_at: datetime
+    reason: str | None = None
+    selected_by: tuple[str, ...] = ("ids",)
+    verify: bool = True
 
 
 class Transaction:
@@ -86,13 +72,23 @@ class Transaction:
         self._collection = collection
         self._appends: dict[str, StagedDocument] = {}
         self._deletes: dict[str, None] = {}
+        self._quarantined: dict[str, str | None] = {}
+        self._released: dict[str, str | None] = {}
+        self._batch = opaque_id()
+        self.request: Request | None = None
+        """Of the deletions in it."""
         self.outcome: Outcome | None = None
         """What was done, after the commit."""
 
     # -- staging ---------------------------------------------------------------------------------------------------
 
-    def append(self, records: Sequence[Record]) -> list[tuple[Document, bool]]:
+    def append(self, records: Sequence[Record], batch: str | None = None) -> list[tuple[Document, bool]]:
         """Stage records.
+
+        Parameters
+        ----------
+        batch : str, optional
+            Of the records that name none; otherwise the transaction's own.
 
         Returns
         -------
@@ -106,6 +102,8 @@ class Transaction:
             A text or a provenance field that cannot be stored.
         DocumentExists
             An id is taken by another text or other provenance. Nothing of the call is staged.
+        Suppressed
+            A text was erased and must not come back.
         """
         collection = self._collection
         for record in records:
@@ -114,12 +112,20 @@ class Transaction:
                 source=record.source,
                 subject=record.subject,
                 writer=record.writer,
+                batch=record.batch,
                 metadata={} if record.metadata is None else record.metadata,
                 expires_at=record.expires_at,
             )
+            if record.expires_at is not None and record.expires_at <= now():
+                raise InvalidInput(
+                    f"expires_at lies in the past ({record.expires_at.isoformat()}): nobody would ever see the document"
+                )
+        require_unsuppressed(collection, [record.text for record in records])
         encoded = collection.tokenizer.encode_many([record.text for record in records])
         ids = [opaque_id() if record.id is None else record.id for record in records]
-        taken = self._taken([record.id for record in records if record.id is not None])
+        named = [record.id for record in records if record.id is not None]
+        taken = self._taken(named)
+        self._require_free(named, taken)
         results = []
         # apart until the last record is accepted: a caller who tries again must not meet half of its first attempt
         fresh: dict[str, StagedDocument] = {}
@@ -129,20 +135,34 @@ class Transaction:
                 results.append((self._same(before, record, document_id), False))
                 continue
             reproduced = collection.tokenizer.reproduces(record.text, tokens)
-            staged = StagedDocument(document_id, record, tokens, None if reproduced else record.text)
+            delivery = record.batch or batch or self._batch
+            staged = StagedDocument(document_id, record, delivery, tokens, None if reproduced else record.text)
             fresh[document_id] = staged
             results.append((self._document(staged), True))
         self._appends.update(fresh)
         return results
 
-    def _taken(self, ids: list[str]) -> dict[str, Document]:
-        """Live documents under these ids, but for those that this transaction deletes."""
+    def _taken(self, ids: list[str], scope: Scope = Scope.VISIBLE) -> dict[str, Document]:
+        """Documents under these ids, but for those that this transaction deletes."""
         if not ids:
             return {}
         collection = self._collection
         with collection.catalog.read() as session:
-            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids))))
+            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids), scope=scope)))
         return {row.id: Document.of(collection.name, row) for row in rows if row.id not in self._deletes}
+
+    def _require_free(self, ids: list[str], visible: Mapping[str, Document]) -> None:
+        """Refuse ids of documents that are stored and not visible: what they say is not for the caller to compare."""
+        if not ids:
+            return
+        collection = self._collection
+        with collection.catalog.read() as session:
+            hidden = documents.existing(session, collection.id, ids).difference(visible, self._deletes)
+        if hidden:
+            raise DocumentExists(
+                f"collection {collection.name!r} still has a document {min(hidden)!r} that is expired, in quarantine "
+                "or under a legal hold: sweep, release or delete it first, or append under another id"
+            )
 
     def _same(self, before: StagedDocument | Document, record: Record, document_id: str) -> Document:
         """The document that is there, where the record says the same; an error where it does not."""
@@ -153,7 +173,7 @@ class Transaction:
             document, text = before, collection.text(document_id)
         given = {
             name: getattr(record, name)
-            for name in ("source", "subject", "writer", "metadata", "expires_at")
+            for name in ("source", "subject", "writer", "batch", "metadata", "expires_at")
             if getattr(record, name) is not None
         }
         differing = [name for name, value in given.items() if _stated(getattr(document, name)) != _stated(value)]
@@ -171,7 +191,7 @@ class Transaction:
         return document_id in self._deletes
 
     def delete(self, ids: Iterable[str]) -> list[str]:
-        """Stage deletions of stored or staged documents; the ids, each once.
+        """Stage deletions of staged or stored documents, also of those expired or in quarantine; the ids, each once.
 
         Raises
         ------
@@ -179,16 +199,50 @@ class Transaction:
             An id is neither stored nor staged, or staged for deletion already; nothing of the call is staged.
         """
         wanted = list(dict.fromkeys(ids))
-        stored = self._taken(wanted)
+        stored = self._taken(wanted, Scope.STORED)
         for document_id in wanted:
             if document_id not in stored and document_id not in self._appends:
                 raise self._collection.not_found(document_id)
+        if self.request is None:
+            self.request = Request(now())
         for document_id in wanted:
             if document_id in self._appends:
                 del self._appends[document_id]
             else:
                 self._deletes[document_id] = None
         return wanted
+
+    def quarantine(self, ids: Iterable[str], reason: str | None = None) -> list[str]:
+        """Stage that visible documents be set aside: out of the memory and of every read path, until released.
+
+        Raises
+        ------
+        DocumentNotFound
+            An id names no document that is stored, visible and not staged for anything else.
+        """
+        wanted = list(dict.fromkeys(ids))
+        self._require_free_to_move(wanted, Scope.VISIBLE)
+        self._quarantined.update(dict.fromkeys(wanted, reason))
+        return wanted
+
+    def release(self, ids: Iterable[str], reason: str | None = None) -> list[str]:
+        """Stage that documents in quarantine come back, exactly as they were.
+
+        Raises
+        ------
+        DocumentNotFound
+            An id names no document in quarantine.
+        """
+        wanted = list(dict.fromkeys(ids))
+        self._require_free_to_move(wanted, Scope.QUARANTINED)
+        self._released.update(dict.fromkeys(wanted, reason))
+        return wanted
+
+    def _require_free_to_move(self, ids: list[str], scope: Scope) -> None:
+        stored = self._taken(ids, scope)
+        for document_id in ids:
+            if document_id not in stored or document_id in self._quarantined or document_id in self._released:
+                raise self._collection.not_found(document_id)
 
     # -- committing ------------------------------------------------------------------------------------------------
 
@@ -201,116 +255,90 @@ class Transaction:
         collection = self._collection
         if self.outcome is not None:
             return self.outcome
-        if not self._appends and not self._deletes:
-            self.outcome = Outcome((), (), 0, ())
+        for moved in (
+            self._quarantined,
+            self._released,
+        ):  # what is deleted is deleted, whatever else was to become of it
+            for document_id in self._deletes:
+                moved.pop(document_id, None)
+        if not (self._appends or self._deletes or self._quarantined or self._released):
+            self.outcome = Outcome()
             return self.outcome
-        leaving = self._leaving()
-        changes = self._plan(leaving)
-        with collection.committing():
-            if self._appends:
-                self._write(changes)
-            else:
-                with_room(collection, lambda: self._write(changes))
-            collection.publish(lambda segments: _publish(segments, changes))
-        self.outcome = Outcome(
-            tuple(self._appends),
-            tuple(self._deletes),
-            sum(row.token_count for row in leaving),
-            tuple(dict.fromkeys(row.segment_id for row in leaving)),
-        )
+        with collection.changing():
+            leaving = self._rows(self._deletes, Scope.STORED)
+            changes = self._plan(leaving)
+            outcome = Outcome(
+                tuple(self._appends),
+                tuple(self._deletes),
+                sum(row.token_count for row in leaving),
+                tuple(dict.fromkeys(row.segment_id for row in leaving)),
+                opaque_id() if leaving else None,
+            )
+            with collection.committing():
+                if self._appends:
+                    self._write(changes, outcome)
+                else:
+                    with_room(collection, lambda: self._write(changes, outcome))
+                collection.publish(lambda segments: publish(segments, changes))
+            self.outcome = outcome
         if leaving:
             finish_deletions(collection)
         elif any(change.replacement for change in changes.values()):
             tidy(collection)
+        collection.audit.mirror()
         due_checkpoint(collection)
         return self.outcome
 
-    def _leaving(self) -> list[DocumentRow]:
-        """Rows of the documents to delete."""
-        if not self._deletes:
+    def _rows(self, ids: Iterable[str], scope: Scope) -> list[DocumentRow]:
+        """Rows of documents that were staged, as they are now."""
+        chosen = tuple(ids)
+        if not chosen:
             return []
         collection = self._collection
         with collection.catalog.read() as session:
-            rows = list(documents.select(session, collection.id, Filters(ids=tuple(self._deletes))))
-        if len(rows) != len(self._deletes):
-            raise DocumentNotFound("documents of this transaction were deleted by another handle meanwhile")
+            rows = list(documents.select(session, collection.id, Filters(ids=chosen, scope=scope)))
+        if len(rows) != len(chosen):
+            raise DocumentNotFound(
+                "documents of this transaction were changed by another handle, or expired, meanwhile: nothing was done"
+            )
         return rows
 
-    def _plan(self, leaving: list[DocumentRow]) -> dict[str, _Change]:
+    def _plan(self, leaving: list[DocumentRow]) -> dict[str, Change]:
         """Decide where every document goes and compute every sum; changes nothing."""
         collection = self._collection
         try:
             memory = collection.memory_for_writing()
+            aside = self._rows(self._quarantined, Scope.VISIBLE)
+            # what has expired, or is in quarantine, left the memory before
+            held = [row for row in (*leaving, *aside) if holds(memory, row)]
+            back = [row.id for row in self._rows(self._released, Scope.QUARANTINED)]
             with collection.catalog.read() as session:
-                tokens = documents.tokens_of(session, collection.id, self._deletes)
+                tokens = documents.tokens_of(session, collection.id, [row.id for row in held], Scope.STORED)
+                returning = documents.tokens_of(session, collection.id, back, Scope.QUARANTINED)
         except CorruptStore as exc:
-            if self._appends:
+            if self._appends or self._quarantined or self._released:
                 exc.add_note("deletions alone are still possible: delete the damaged documents first")
                 raise
             # A damaged document must not be what cannot be deleted: the memory is made again from those that stay.
             collection.reload()
             return {}
-        changes = {segment_id: _Change(segment) for segment_id, segment in memory.segments.items()}
-        for row in leaving:
-            if row.id not in tokens or row.segment_id not in changes:
-                raise CorruptStore(
-                    f"the indexes of {collection.catalog.path} contradict its rows: run `memodb check --fix`"
-                )
-            changes[row.segment_id].give(row.id, tokens[row.id])
-        for staged in self._appends.values():
-            self._place(changes, staged)
-        changes = {key: change for key, change in changes.items() if change.incoming or change.outgoing}
-        for segment_id, change in changes.items():
-            self._sum(segment_id, change)
-        return changes
+        return planned(collection, memory, held, tokens, [*self._appends.values(), *returning.items()])
 
-    def _place(self, changes: dict[str, _Change], staged: StagedDocument) -> None:
-        """Put a document into the first segment with room for its tokens, or into a new one."""
-        configuration = self._collection.configuration
-        for change in sorted(changes.values(), key=lambda change: change.segment.geometry.ordinal):
-            room = capacity(configuration, change.segment.geometry.ordinal)
-            if not change.documents or change.tokens + len(staged.tokens) <= room:
-                change.take(staged)
-                return
-        taken = {change.segment.geometry.ordinal for change in changes.values()}
-        ordinal = next(number for number in range(len(taken) + 1) if number not in taken)
-        memory = self._collection.memory_for_writing()
-        segment = memory.new_segment(first_geometry(configuration, ordinal))
-        change = changes[f"new {ordinal}"] = _Change(segment, is_new=True)
-        change.take(staged)
-
-    def _sum(self, segment_id: str, change: _Change) -> None:
-        """Compute what a segment gains and loses, or its replacement where it would break its promise."""
-        collection = self._collection
-        segment = change.segment
-        leaving = collection.symbolised(change.outgoing.items())
-        arriving = [(collection.symbol(document.id), document.tokens) for document in change.incoming]
-        change.subtract = [segment.contribution(batch) for batch in batches(leaving)]
-        change.add = [segment.contribution(batch) for batch in batches(arriving)]
-        if not change.add or segment.holds(change.add):
-            return
-        room = capacity(collection.configuration, segment.geometry.ordinal)
-        headroom = min(GROWTH, max(1.1, room / max(1, change.tokens)))
-
-        def everything() -> Iterator[tuple[int, np.ndarray]]:
-            if not change.is_new:
-                with collection.catalog.read() as session:
-                    stored = documents.stream_segment(session, collection.id, segment_id)
-                    yield from collection.symbolised(item for item in stored if item[0] not in change.outgoing)
-            yield from arriving
-
-        memory = collection.memory_for_writing()
-        change.replacement = grown_segment(memory, segment.fitted(headroom, change.add), everything, headroom)
-        change.subtract, change.add = [], []
-
-    def _write(self, changes: dict[str, _Change]) -> None:
+    def _write(self, changes: dict[str, Change], outcome: Outcome) -> None:
         """Write and commit the rows; afterwards ``changes`` is keyed by the segments' ids in the catalog."""
         collection = self._collection
         collection.unfinished = collection.unfinished or bool(self._deletes)
         with collection.catalog.write() as session:
-            # An id that comes back at once needs its row's place: what was there goes in this commit, its tile unnamed.
-            erasing.delete_many(session, collection.id, self._deletes.keys() & self._appends.keys())
-            erasing.hide_many(session, collection.id, self._deletes.keys() - self._appends.keys())
+            if outcome.erasure is not None:
+                begin(session, collection, outcome, self.request or Request(now()))
+                # An id that comes back at once needs its row's place: what was there goes now, its tile unnamed.
+                erasing.delete_many(session, collection.id, self._deletes.keys() & self._appends.keys())
+                hidden = self._deletes.keys() - self._appends.keys()
+                erasing.hide_many(session, collection.id, hidden, outcome.erasure)
+            quarantine.set_aside(session, collection.id, self._quarantined)
+            quarantine.release(session, collection.id, self._released)
+            self._tell(session, "quarantine", self._quarantined)
+            self._tell(session, "quarantine_released", self._released)
             for key, change in list(changes.items()):
                 segment = change.replacement or change.segment
                 if change.is_new:
@@ -320,6 +348,12 @@ class Transaction:
                     registry.reshape_segment(session, collection.id, key, segment.geometry.to_dict())
             for segment_id, change in changes.items():
                 self._insert(session, segment_id, change.incoming)
+                documents.move(session, collection.id, [returned for returned, _ in change.returning], segment_id)
+
+    def _tell(self, session: Session, op: str, moved: Mapping[str, str | None]) -> None:
+        for document_id, reason in moved.items():
+            opaque = self._collection.pseudonym(document_id).hex()
+            self._collection.audit.record(session, op, self._collection.id, [opaque], reason=reason)
 
     def _insert(self, session: Session, segment_id: str, staged: list[StagedDocument]) -> None:
         documents.insert_many(
@@ -339,6 +373,7 @@ class Transaction:
                 record.source,
                 record.subject,
                 record.writer,
+                staged.batch,
                 metadata,
                 staged.created_at,
             ),
@@ -347,6 +382,7 @@ class Transaction:
             source=record.source,
             subject=record.subject,
             writer=record.writer,
+            batch=staged.batch,
             metadata=metadata,
             expires_at=record.expires_at,
             text=staged.kept_text,
@@ -361,6 +397,7 @@ class Transaction:
             record.source,
             record.subject,
             record.writer,
+            staged.batch,
             dict(record.metadata or {}),
             staged.created_at,
             record.expires_at,
@@ -372,13 +409,3 @@ class Transaction:
 def _stated(value: Any) -> Any:
     """A provenance value as it is stored: for Python, but not for JSON, True, 1 and 1.0 are equal."""
     return canonical_json(dict(value)) if isinstance(value, Mapping) else value
-
-
-def _publish(segments: dict[str, Segment], changes: dict[str, _Change]) -> None:
-    for segment_id, change in changes.items():
-        segment = change.replacement or change.segment
-        for contribution in change.subtract:
-            segment.subtract(contribution)
-        for contribution in change.add:
-            segment.add(contribution)
-        segments[segment_id] = segment

@@ -1,21 +1,28 @@
-"""Deleting documents: choose, commit, subtract, then look whether it is true."""
+"""Deleting documents: choose, commit, subtract, purge, then look whether it is true."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from memodb.catalog import Filters, documents
-from memodb.collection import Collection, Outcome, Transaction, rebuilt_digest
+from memodb.catalog import Filters, Scope, documents, erasing, keeping, now
+from memodb.collection import Collection, Request, Transaction
 from memodb.erasure.receipt import Receipt, SegmentProof
+from memodb.erasure.verification import conclude
 from memodb.errors import EmptySelection, InvalidInput
 
-__all__ = ["delete", "select"]
+__all__ = ["Scan", "delete", "select"]
+
+Scan = Callable[[list[str]], Mapping[str, Any]]
+"""Searches the store for texts, in a process of its own, and reports as a receipt's layer."""
 
 
-def select(collection: Collection, ids: tuple[str, ...], filters: dict[str, Any]) -> list[str]:
-    """Ids of the live documents that a deletion would take, ascending.
+def select(
+    collection: Collection, ids: tuple[str, ...], filters: dict[str, Any], scope: Scope = Scope.STORED
+) -> list[str]:
+    """Ids of the documents that a call means, ascending.
 
     Raises
     ------
@@ -30,18 +37,18 @@ def select(collection: Collection, ids: tuple[str, ...], filters: dict[str, Any]
         raise InvalidInput("name ids or filters, not both: together they could mean either more or less")
     if ids:
         with collection.catalog.read() as session:
-            found = set(documents.select_ids(session, collection.id, Filters(ids=ids)))
+            found = set(documents.select_ids(session, collection.id, Filters(ids=ids, scope=scope)))
         for document_id in ids:
             if document_id not in found:
                 raise collection.not_found(document_id)
         return sorted(found)
-    chosen = Filters.build(**filters)
+    chosen = Filters.build(scope, **filters)
     if chosen.is_empty:
-        raise EmptySelection("a deletion must name ids or at least one filter; an empty one would mean every document")
+        raise EmptySelection("name ids or at least one filter; an empty one would mean every document")
     with collection.catalog.read() as session:
         matching = documents.select_ids(session, collection.id, chosen)
     if not matching:
-        raise EmptySelection("no document matches: nothing was deleted")
+        raise EmptySelection("no document matches: nothing was done")
     return matching
 
 
@@ -53,45 +60,79 @@ def delete(
     reason: str | None = None,
     dry_run: bool = False,
     verify: bool = True,
+    scan: Scan | None = None,
 ) -> Receipt:
     """Delete documents: see :meth:`memodb.Store.delete`."""
     if reason is not None and not isinstance(reason, str):
         raise InvalidInput(f"reason must be a text, not {type(reason).__name__}")
-    requested_at = datetime.now(UTC)
-
-    def receipt(chosen: list[str], tokens: int, **facts: Any) -> Receipt:
-        return Receipt(
-            id=secrets.token_hex(16),
-            collection=collection.name,
-            documents=tuple(chosen),
-            tokens=tokens,
-            reason=reason,
-            requested_at=requested_at,
-            completed_at=datetime.now(UTC),
-            dry_run=dry_run,
-            **facts,
-        )
-
-    pending = {"committed": False, "rows_left": None, "segments": ()}
+    request = Request(now(), reason, ("ids",) if ids else tuple(sorted(filters)), verify)
     if dry_run:
         chosen = select(collection, ids, filters)
-        return receipt(chosen, _tokens(collection, chosen), **pending)
+        return _unfinished(collection, chosen, request, dry_run=True)
     # One turn for both: another thread's commit between the deletion and its proof would look like a failed one.
     with collection.write_turn():
+        texts: list[str] = []
         with collection.joined() as (transaction, commits):
+            if scan is not None and not commits:
+                raise InvalidInput("a deletion in an open transaction cannot be scanned for: delete outside of it")
             chosen = _stage(collection, transaction, ids, filters)
-            tokens = _tokens(collection, chosen)
+            transaction.request = transaction.request or request
+            if commits:
+                transaction.request = request
+            planned = _unfinished(collection, chosen, request, dry_run=False)
+            if scan is not None:
+                with collection.catalog.read() as session:
+                    texts = list(collection.texts_in(session, chosen, Scope.STORED).values())
         if not commits:
-            # The open transaction commits later: this receipt says what was staged, and claims no more.
-            return receipt(chosen, tokens, **pending)
-        outcome = transaction.outcome or Outcome((), (), 0, ())
-        return receipt(
-            list(outcome.deleted),
-            outcome.tokens_deleted,
+            return planned  # the open transaction commits later: this says what was staged, and claims no more
+        outcome = transaction.outcome
+        if outcome is None or outcome.erasure is None:
+            return planned
+        with collection.catalog.read() as session:
+            held = keeping.held_among(session, collection.id, outcome.deleted)
+            left, _ = erasing.left_of(session, outcome.erasure)
+        signed = conclude(collection, outcome.erasure, scan=None if scan is None else scan(texts))
+        statement = signed["statement"]
+        return Receipt(
+            id=outcome.erasure,
+            collection=collection.name,
+            documents=outcome.deleted,
+            tokens=outcome.tokens_deleted,
+            reason=reason,
+            requested_at=request.requested_at,
+            completed_at=datetime.fromisoformat(statement["completed_at"]),
+            dry_run=False,
             committed=True,
-            rows_left=_rows(collection, outcome.deleted) if verify else None,
-            segments=prove(collection, outcome, rebuild=verify),
+            rows_left=left,
+            segments=tuple(
+                SegmentProof(each["segment"], each["digest"], each["rebuilt_digest"], each["compared"])
+                for each in statement["layers"]["memory"]["segments"]
+            ),
+            held=tuple(held),
+            signed=signed,
         )
+
+
+def _unfinished(collection: Collection, chosen: list[str], request: Request, *, dry_run: bool) -> Receipt:
+    """What a deletion would do, or will do when its transaction ends."""
+    meant = Filters(ids=tuple(chosen), scope=Scope.STORED)
+    with collection.catalog.read() as session:
+        tokens = documents.token_total(session, collection.id, meant)
+        held = keeping.held_among(session, collection.id, chosen)
+    return Receipt(
+        id=secrets.token_hex(16),
+        collection=collection.name,
+        documents=tuple(chosen),
+        tokens=tokens,
+        reason=request.reason,
+        requested_at=request.requested_at,
+        completed_at=now(),
+        dry_run=dry_run,
+        committed=False,
+        rows_left=None,
+        segments=(),
+        held=tuple(held),
+    )
 
 
 def _stage(
@@ -104,26 +145,3 @@ def _stage(
     if not matching:
         raise EmptySelection("all documents that match are deleted by this transaction already")
     return transaction.delete(matching)
-
-
-def prove(collection: Collection, outcome: Outcome, *, rebuild: bool) -> tuple[SegmentProof, ...]:
-    """Look at every memory that documents were taken from; with ``rebuild``, memorise it anew and compare."""
-    proofs = []
-    for segment_id in outcome.segments:
-        with collection.reading() as memory:
-            segment = memory.segments.get(segment_id)
-            digest = None if segment is None else segment.digest()
-        proofs.append(
-            SegmentProof(segment_id, digest, rebuilt_digest(collection, segment_id) if rebuild else None, rebuild)
-        )
-    return tuple(proofs)
-
-
-def _tokens(collection: Collection, ids: list[str]) -> int:
-    with collection.catalog.read() as session:
-        return documents.token_total(session, collection.id, Filters(ids=tuple(ids), state=None))
-
-
-def _rows(collection: Collection, ids: tuple[str, ...]) -> int:
-    with collection.catalog.read() as session:
-        return documents.count(session, collection.id, Filters(ids=ids, state=None))

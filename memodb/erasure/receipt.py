@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["LIMITS", "Receipt", "SegmentProof"]
+__all__ = ["LIMITS", "Erasure", "Receipt", "SegmentProof"]
 
 LIMITS = (
-    "This receipt covers the live store: the rows of its catalog and its memories. It says nothing of free pages of "
-    "the catalog file, file-system snapshots, backups, swap, or copies made by others."
+    "This receipt covers the files of the live store and its memories, as the file system shows them.",
+    "A device may keep older blocks (flash remapping), and so may file-system snapshots and swap. What was encrypted "
+    "under a destroyed key is unreadable there too. Names and sizes of files, and what a process had in its memory, "
+    "are not covered.",
+    "A key is destroyed where the key service keeps it. Copies of the key file in backups and snapshots are not.",
+    "Backups are covered only as far as this store was told of them; copies made by others are not covered at all.",
+    "Model weights trained on the texts, and outputs already given, are not covered.",
 )
 
 
@@ -41,6 +47,10 @@ class SegmentProof:
         """Whether the memory equals, byte for byte, the one that never held the deleted documents."""
         return self.compared and self.digest == self.rebuilt_digest
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**vars(self), "verified": self.verified}
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -49,7 +59,7 @@ class Receipt:
     Parameters
     ----------
     id : str
-        Random.
+        Random; that of the erasure.
     collection : str
     documents : tuple of str
         Ids of the documents, each once: the true count is their number.
@@ -65,9 +75,15 @@ class Receipt:
         The catalog's COMMIT of the deletion is durable. False in a dry run, and inside a transaction that is still
         open.
     rows_left : int or None
-        Rows that a fresh look at the catalog still found under these ids: 0. None where not looked.
+        Rows of the deletion that a fresh look at the catalog still found: 0, or those that a hold keeps. None where not
+        looked.
     segments : tuple of SegmentProof
         Every memory that held one of the documents.
+    held : tuple of str
+        Ids of the documents that a legal hold keeps: hidden from every read path, and to be erased when it ends.
+    signed : mapping or None
+        The document for the file: JSON that anybody can check offline (`memodb receipt verify`), in which documents
+        stand under pseudonyms. None where nothing was committed.
     """
 
     id: str
@@ -81,12 +97,18 @@ class Receipt:
     committed: bool
     rows_left: int | None
     segments: tuple[SegmentProof, ...]
-    limits: str = LIMITS
+    held: tuple[str, ...] = ()
+    signed: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def verified(self) -> bool:
-        """Whether rows and memories were looked at after the commit and nothing of the documents was found."""
-        return self.committed and self.rows_left == 0 and all(proof.verified for proof in self.segments)
+        """Whether everything was looked at after the commit, in every layer, and nothing of the documents was found."""
+        return self.signed is not None and bool(self.signed["statement"]["verified"])
+
+    @property
+    def limits(self) -> str:
+        """What a receipt does not cover."""
+        return " ".join(LIMITS)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -101,16 +123,51 @@ class Receipt:
             "dry_run": self.dry_run,
             "committed": self.committed,
             "rows_left": self.rows_left,
-            "segments": [
-                {
-                    "segment": proof.segment,
-                    "digest": proof.digest,
-                    "rebuilt_digest": proof.rebuilt_digest,
-                    "compared": proof.compared,
-                    "verified": proof.verified,
-                }
-                for proof in self.segments
-            ],
+            "segments": [proof.to_dict() for proof in self.segments],
+            "held": list(self.held),
             "verified": self.verified,
             "limits": self.limits,
+            "signed": None if self.signed is None else dict(self.signed),
+        }
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A deletion as the store knows it afterwards: by pseudonyms, since ids may name people.
+
+    Parameters
+    ----------
+    id : str
+    state : str
+        The last that was reached: hidden, subtracted, rows_purged, wal_truncated, tiles_destroyed, key_destroyed,
+        verified; backups_pending while a backup is kept that was taken before, backups_purged when the last of them is
+        destroyed.
+    documents : tuple of str
+        Pseudonyms; :meth:`memodb.Store.pseudonym` tells that of an id.
+    tokens : int
+    reason : str or None
+    states : mapping of str to datetime
+        When each state was reached.
+    held : int
+        Documents that a legal hold keeps from being purged.
+    backups_pending : tuple of str
+        Ids of backups that were taken before, and are kept.
+    """
+
+    id: str
+    state: str
+    documents: tuple[str, ...]
+    tokens: int
+    reason: str | None
+    states: Mapping[str, datetime]
+    held: int
+    backups_pending: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            **vars(self),
+            "documents": list(self.documents),
+            "states": {name: at.isoformat() for name, at in self.states.items()},
+            "backups_pending": list(self.backups_pending),
         }

@@ -273,14 +273,20 @@ def temporary_places(store: Path) -> list[Path]:
     return [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
 
 
-def require_control(needles: Needles) -> None:
+def require_control(needles: Needles) -> int:
     """Plant the texts in every encoding, and search: what would not have been found was not looked for.
+
+    Returns
+    -------
+    int
+        Plants, each of which was found.
 
     Raises
     ------
     StoreError
         An encoding was not found where it was planted.
     """
+    plants = 0
     with tempfile.TemporaryDirectory() as place:
         for number, (name, encode) in enumerate(needles.encodings.items()):
             for text in needles.texts:
@@ -298,6 +304,8 @@ def require_control(needles: Needles) -> None:
                         found.update(range(hit.offset - 1000, hit.offset - 1000 + hit.nbytes))
                     if not expected <= found:
                         raise StoreError(f"the search does not find {name} where it was planted: do not believe it")
+                    plants += 1
+    return plants
 
 
 def _covered(starts: Iterable[int]) -> set[int]:

@@ -181,6 +181,12 @@ class Segment:
         columns = select_columns(codes, rotation, matrix.columns)
         return tally(matrix.backend, flat_cells(matrix.backend, rows, columns, matrix.columns))
 
+    def has(self, symbol: int) -> bool:
+        """Whether it holds the document of this symbol."""
+        symbols = self.symbols
+        at = int(self.codebook.backend.xp.searchsorted(symbols, np.uint64(symbol)))
+        return at < symbols.size and int(symbols[at]) == symbol
+
     def add(self, contribution: Contribution) -> None:
         """Memorise: add a contribution, computed for this segment's geometry."""
         xp = self.codebook.backend.xp

@@ -11,14 +11,13 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from memodb.errors import CorruptStore, StoreError
-from memodb.storage.durable import TEMPORARY, saying, sync, sync_directory, write_file
+from memodb.storage.durable import TEMPORARY, destroy_file, open_own, saying, sync, sync_directory, write_file
 
-__all__ = ["beside", "copy_file", "digest_of", "place", "remove_directory", "sync_file"]
+__all__ = ["beside", "copy_file", "digest_of", "place", "sync_file"]
 
 _CHUNK = 1 << 20
 _EXCHANGE = 2
@@ -39,14 +38,14 @@ def beside(path: Path) -> Iterator[Path]:
         for other in path.parent.iterdir():
             if left.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
                 with contextlib.suppress(BlockingIOError), _locked(other):
-                    remove_directory(other)
+                    _destroy_directory(other)
         made.mkdir(mode=0o700)
     with _locked(made):
         try:
             yield made
         except BaseException:
             if made.exists():
-                remove_directory(made)
+                _destroy_directory(made)
             raise
 
 
@@ -74,7 +73,7 @@ def copy_file(source: Path, target: Path) -> str:
     """
     state = hashlib.sha256()
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_own(source)
     except OSError as exc:
         raise CorruptStore(f"{source} cannot be read: {exc}") from exc
 
@@ -84,8 +83,6 @@ def copy_file(source: Path, target: Path) -> str:
             yield chunk
 
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CorruptStore(f"{source} is no regular file")
         with saying(f"{target.parent} cannot be made"):
             target.parent.mkdir(mode=0o700, exist_ok=True)
         write_file(target, parts())
@@ -111,13 +108,13 @@ def sync_file(path: Path) -> None:
 def place(made: Path, path: Path) -> None:
     """Put a finished directory, made by :func:`beside`, at a path: at once, and durably.
 
-    What is there must be an empty directory, or is exchanged and then removed with all that is in it.
+    What is there must be an empty directory, or is exchanged and then overwritten and removed with all that is in it.
     """
     with saying(f"{path} cannot be put in place"):
         if path.exists() and any(path.iterdir()):
             _exchange(made, path)
             sync_directory(path.absolute().parent)
-            remove_directory(made)
+            _destroy_directory(made)
         else:
             made.rename(path)
     sync_directory(path.absolute().parent)
@@ -137,7 +134,14 @@ def _exchange(one: Path, other: Path) -> None:
     )
 
 
-def remove_directory(path: Path) -> None:
-    """Remove a directory with all that is in it."""
+def _destroy_directory(path: Path) -> None:
+    """Overwrite and remove all that is in a directory, and it: what was replaced holds texts, and half a copy does."""
+
+    def refuse(exc: OSError) -> None:
+        raise exc
+
     with saying(f"{path} cannot be removed"):
+        for folder, _, names in os.walk(path, onerror=refuse):
+            for name in names:
+                destroy_file(Path(folder, name))
         shutil.rmtree(path)

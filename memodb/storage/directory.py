@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from pathlib import Path
 
 import zstandard
 
-from memodb.errors import Conflict, CorruptStore, StoreError, StoreNotFound
+from memodb.errors import Conflict, CorruptStore, InvalidInput, StoreError, StoreNotFound
 from memodb.storage.copying import copy_file
 from memodb.storage.durable import TEMPORARY, make_empty, saying, sync_directory, write_file
 from memodb.storage.lease import Leases
-from memodb.storage.tiles import remove_orphans
+from memodb.storage.tiles import destroy_orphans
 
-__all__ = ["StoreDirectory"]
+__all__ = ["StoreDirectory", "path_text"]
 
 _TOKENIZER_LIMIT = 256 * 2**20
 """Decoded size of a tokenizer file: above every published vocabulary, below what a hostile file could ask for."""
@@ -39,6 +40,8 @@ class StoreDirectory:
         self.ballast = path / "ballast"
         self.catalog = path / "catalog.db"
         self.journals = tuple(path / f"catalog.db-{kind}" for kind in ("journal", "wal", "shm"))
+        self.keys = path / "keys"
+        self.ledger = path / "ledger"
         self.tokenizer = path / "tokenizer.json.zst"
         self.segments = path / "segments"
         self.backup = path / "BACKUP"
@@ -60,7 +63,7 @@ class StoreDirectory:
         if self.catalog.exists() and self.catalog.stat().st_size:
             return True
         # What creating a store makes before its catalog holds something; all else comes later.
-        begun = {path.name for path in (self.lock, self.catalog, *self.journals)}
+        begun = {path.name for path in (self.lock, self.keys, self.catalog, *self.journals)}
         others = sorted(p.name for p in self.path.iterdir() if p.name not in begun and not p.name.endswith(TEMPORARY))
         if self.tokenizer.name in others or self.segments.name in others:
             raise CorruptStore(f"{self.catalog} is missing or empty: restore the store from a backup")
@@ -78,12 +81,22 @@ class StoreDirectory:
         CorruptStore
             Names the file. What is missing is no matter of this.
         """
-        files = (self.lock, self.leases, self.ballast, self.catalog, *self.journals, self.tokenizer, self.backup)
-        for path, is_own in (*((file, stat.S_ISREG) for file in files), (self.segments, stat.S_ISDIR)):
+        single = (
+            self.lock,
+            self.leases,
+            self.ballast,
+            self.keys,
+            self.catalog,
+            *self.journals,
+            self.tokenizer,
+            self.backup,
+        )
+        whole = (self.segments, self.ledger)
+        for path, is_own in (*((file, stat.S_ISREG) for file in single), *((path, stat.S_ISDIR) for path in whole)):
             with saying(f"{path} cannot be looked at"), contextlib.suppress(FileNotFoundError):
                 if not is_own(path.lstat().st_mode):
                     raise CorruptStore(
-                        f"{path} is no {'directory' if path == self.segments else 'regular file'} of the store's own: "
+                        f"{path} is no {'directory' if path in whole else 'regular file'} of the store's own: "
                         "put back what memodb made, or restore the store from a backup"
                     )
 
@@ -175,9 +188,9 @@ class StoreDirectory:
                 copy_file(other.segments / name, self.segments / name)
 
     def strip(self) -> None:
-        """Remove what only an open store needs, and leave what makes it a store."""
+        """Remove what only an open store needs, and what stays out of backups; leave what makes it a store."""
         needless = {path.name for path in (self.lock, self.leases, self.ballast, *self.journals)}
-        remove_orphans(self.path, {path.name for path in self.path.iterdir()} - needless)
+        destroy_orphans(self.path, {path.name for path in self.path.iterdir()} - needless)
 
     def sweep(self, tiles: set[str]) -> None:
         """Remove what a crash left: temporary files, and tiles that are none of these.
@@ -188,18 +201,29 @@ class StoreDirectory:
             Something cannot be removed; it may hold what was deleted.
         """
         with Leases(self.leases).destroying():
-            remove_orphans(self.segments, tiles)
+            destroy_orphans(self.segments, tiles)
         root = self.path.resolve()  # a store may be reached through a link; its segments may not
-        remove_orphans(root, {p.name for p in root.iterdir() if not p.name.endswith(TEMPORARY)})
+        destroy_orphans(root, {p.name for p in root.iterdir() if not p.name.endswith(TEMPORARY)})
 
-    def superseded(self, tiles: set[str]) -> bool:
-        """Whether there are files among the tiles that are none of these."""
+    def unnamed(self, tiles: set[str]) -> list[str]:
+        """Names of the files among the tiles that are none of these."""
         with saying(f"{self.segments} cannot be listed"):
-            return any(path.name not in tiles for path in self.segments.iterdir()) if self.segments.exists() else False
+            there = self.segments.iterdir() if self.segments.exists() else ()
+            return sorted(path.name for path in there if path.name not in tiles)
 
     def foreign(self) -> list[str]:
         """Names in the directory that no store has."""
-        own = (self.lock, self.leases, self.ballast, self.catalog, self.tokenizer, self.segments, self.backup)
+        own = (
+            self.lock,
+            self.leases,
+            self.ballast,
+            self.keys,
+            self.ledger,
+            self.catalog,
+            self.tokenizer,
+            self.segments,
+            self.backup,
+        )
         ours = {path.name for path in (*own, *self.journals)}
         with saying(f"{self.path} cannot be listed"):
             return sorted(p.name for p in self.path.iterdir() if p.name not in ours and not p.name.endswith(TEMPORARY))
@@ -211,3 +235,14 @@ class StoreDirectory:
             with contextlib.suppress(FileNotFoundError):  # superseded meanwhile
                 total += path.lstat().st_size if not path.is_dir() else 0
         return total
+
+
+def path_text(path: object) -> str:
+    """A path as text; InvalidInput where the operating system could not take it."""
+    try:
+        name = os.fspath(path)  # type: ignore[call-overload]  # any value may be given
+        if isinstance(name, str) and name and b"\0" not in os.fsencode(name):
+            return name
+    except (TypeError, UnicodeEncodeError):
+        pass
+    raise InvalidInput(f"a path must be a text that can name a directory, not {path!r}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memodb.errors import StoreLocked
-from memodb.storage.durable import saying
+from memodb.storage.durable import open_own, saying
 
 __all__ = ["PATIENCE", "Leases"]
 
@@ -72,7 +72,7 @@ class Leases:
     def _open(self, flags: int) -> Iterator[int | None]:
         descriptor: int | None = None
         with saying(f"{self._path} cannot be opened"), contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            descriptor = open_own(self._path, flags)
         try:
             yield descriptor
         finally:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import weakref
 from pathlib import Path
 
 from memodb.errors import StoreError, StoreLocked
+from memodb.storage.durable import open_own
 
 __all__ = ["WriterLock"]
 
@@ -36,18 +36,13 @@ class WriterLock:
     """
 
     def __init__(self, path: Path) -> None:
-        # NOFOLLOW, NONBLOCK: nobody must be able to have another file emptied here, or to make this wait for a pipe
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor: int | None = os.open(path, flags, 0o600)
+            self._descriptor: int | None = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as exc:
             raise StoreError(
                 f"the lock file {path} cannot be opened for writing: {exc}; open the store with read_only=True"
             ) from exc
         _held.add(self)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            self.release()
-            raise StoreError(f"{path} is no regular file: remove it, if nothing else of yours needs it")
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:

@@ -2,9 +2,10 @@
 
 JSON, so that it can be read in twenty years without this program::
 
-    {"format": "memodb backup 1",
+    {"format": "memodb backup 2",
      "sha256": of "manifest" as JSON with sorted keys and no spaces,
-     "manifest": {"created_at": "2026-01-01T00:00:00+00:00",
+     "manifest": {"id": 32 hexadecimal digits, "audit": lines of the audit log in it,
+                  "created_at": "2026-01-01T00:00:00+00:00",
                   "collections": [{"name": ..., "documents": ..., "tokens": ..., "digest": ...}],
                   "files": {"catalog.db": {"bytes": ..., "sha256": ...}, "segments/<sha256>": ..., ...}}}
 """
@@ -15,19 +16,19 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from memodb.errors import CorruptStore, NotFound
-from memodb.storage.durable import saying, write_file
+from memodb.storage.durable import open_own, saying, write_file
 
 __all__ = ["FORMAT", "read_manifest", "write_manifest"]
 
-FORMAT = "memodb backup 1"
+FORMAT = "memodb backup 2"
 _LIMIT = 1 << 26
-_FILE = re.compile(r"catalog\.db|tokenizer\.json\.zst|segments/[0-9a-f]{64}")
+_FILE = re.compile(r"catalog\.db|keys|tokenizer\.json\.zst|segments/[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,12 +54,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     with saying(f"{path} cannot be read"):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = open_own(path)
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise NotFound(f"{path.parent} is no finished backup: it has no file {path.name}") from exc
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise CorruptStore(f"{path} is no regular file")
             data = file.read(_LIMIT + 1)
     try:
         whole: Any = json.loads(data) if len(data) <= _LIMIT else None
@@ -70,7 +69,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             sound = sound and _FILE.fullmatch(name) is not None and _DIGEST.fullmatch(file["sha256"]) is not None
         for collection in stated["collections"]:
             sound = sound and {"name", "documents", "tokens", "digest"} <= collection.keys()
-        sound = sound and isinstance(stated["created_at"], str)
+        sound = sound and isinstance(stated["created_at"], str) and _ID.fullmatch(stated["id"]) is not None
+        sound = sound and type(stated["audit"]) is int and stated["audit"] >= 0
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise CorruptStore(f"{path} is no manifest of this version: take another backup") from exc
     if not sound:

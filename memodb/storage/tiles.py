@@ -6,15 +6,23 @@ either believed, byte for byte, or not used at all.
 Format, version 1 (integers little-endian)::
 
     offset  size  what
-    0       8     magic, b"MEMODB\\x01\\n"
+    0       8     magic, b"MEMODB\\x02\\n"
     8       4     H, length of the header, at most 64 KiB
     12      H     header: msgpack map, in the one spelling that msgpack.packb has for it
                     "facts"    map   what the writer says of the segment, opaque here: JSON's values, 8 levels deep
                     "arrays"   list  of [name, dtype, length, packed size, SHA-256 of the packed bytes]
-    12 + H  ...   the arrays, in that order, each one zstd frame of its little-endian bytes, and nothing after them
+    12 + H  ...   the arrays, in that order, and nothing after them: of each the zstd frame of its little-endian bytes,
+                  encrypted 64 MiB at a time, each piece 16 bytes longer than what it holds
 
 A tile is named by the SHA-256 of its header, which the catalog keeps: the header vouches for the arrays, the catalog
 for the header. Every digest is verified before what it covers is decoded.
+
+A memory is text, to whoever has the seed: so its arrays are encrypted, under a key that belongs to this tile alone and
+is kept elsewhere (`memodb.cipher`), and destroying the key destroys every copy of the tile that a device or a snapshot
+keeps. Piece p (from 0) of array a has the number a << 32 | p + 1, and is bound to the facts and to what the header says
+of its array's name, type and sizes, so that no piece can stand in another's place, and none be left out. The header
+stays readable and says how many documents and tokens a segment has, never which; its digests are of encrypted bytes,
+with which no guess at a text can be tested.
 
 Digests find damage; they do not stop somebody who writes the catalog's row too. So every claim is checked before it is
 acted on, and what a tile can cost is bounded: a header of 64 KiB decodes within 8 MiB; an array is allocated when the
@@ -33,7 +41,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,24 +51,28 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from memodb.cipher import TAG_BYTES, decrypt, encrypt
 from memodb.errors import CorruptStore, StoreError
-from memodb.storage.durable import sync_directory, write_file
+from memodb.storage.durable import destroy_file, open_own, saying, sync_directory, write_file
 
 __all__ = [
     "HEADER_LIMIT",
+    "Destroyed",
     "Entry",
     "Header",
     "decode_header",
     "decode_tile",
+    "destroy_orphans",
     "read_tile",
-    "remove_orphans",
     "write_tile",
 ]
 
 HEADER_LIMIT = 1 << 16
 """Bytes of a header: thirty times the largest that a configuration allows. A byte of it decodes to 72 at most."""
 
-_MAGIC = b"MEMODB\x01\n"
+_MAGIC = b"MEMODB\x02\n"
+_OLDER = b"MEMODB\x01\n"
+_PIECE = 1 << 26
 _LENGTH = struct.Struct("<I")
 _START = len(_MAGIC) + _LENGTH.size
 _DTYPES: dict[str, np.dtype[Any]] = {"u1": np.dtype("<u1"), "i8": np.dtype("<i8"), "u8": np.dtype("<u8")}
@@ -95,6 +107,11 @@ class Entry:
         """Bytes of the array, decoded."""
         return self.length * self.dtype.itemsize
 
+    @property
+    def frame(self) -> int:
+        """Bytes of its frame, decrypted."""
+        return self.packed - TAG_BYTES * -(-self.packed // (_PIECE + TAG_BYTES))
+
 
 @dataclass(frozen=True)
 class Header:
@@ -104,7 +121,15 @@ class Header:
     arrays: tuple[Entry, ...]
 
 
-def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str:
+@dataclass(frozen=True)
+class Destroyed:
+    """What :func:`destroy_orphans` did: the names of the files that are gone, and the bytes it overwrote in them."""
+
+    names: tuple[str, ...]
+    nbytes: int
+
+
+def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays, key: bytes) -> str:
     """Write a tile.
 
     Parameters
@@ -114,6 +139,8 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
     facts : mapping
         Values that JSON has, at most 8 levels deep.
     arrays : mapping of name to uint8, int64 or uint64 array (n,)
+    key : bytes (32,)
+        For this call alone: whether it succeeds or not, the key must never be given to another.
 
     Returns
     -------
@@ -126,12 +153,18 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
         The file cannot be written; nothing of it is left.
     """
     packer = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-    frames, entries = [], []
-    for name, array in arrays.items():
+    parts: list[bytes] = []
+    entries: list[list[Any]] = []
+    for index, (name, array) in enumerate(arrays.items()):
         code = array.dtype.kind + str(array.dtype.itemsize)
-        frame = packer.compress(np.ascontiguousarray(array, dtype=_DTYPES[code]).data)
-        frames.append(frame)
-        entries.append([name, code, int(array.size), len(frame), hashlib.sha256(frame).digest()])
+        frame = memoryview(packer.compress(np.ascontiguousarray(array, dtype=_DTYPES[code]).data))
+        pieces = range(0, len(frame), _PIECE)
+        packed = len(frame) + TAG_BYTES * len(pieces)
+        about, state = _about(facts, name, code, int(array.size), packed), hashlib.sha256()
+        for number, at in enumerate(pieces, index << 32 | 1):
+            parts.append(encrypt(key, number, frame[at : at + _PIECE], about))
+            state.update(parts[-1])
+        entries.append([name, code, int(array.size), packed, state.digest()])
     header = msgpack.packb({"facts": dict(facts), "arrays": entries})
     try:
         decode_header(header)
@@ -141,14 +174,19 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays) -> str
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         _require_own(directory)
-        write_file(directory / name, [_MAGIC, _LENGTH.pack(len(header)), header, *frames])
+        write_file(directory / name, [_MAGIC, _LENGTH.pack(len(header)), header, *parts])
     except OSError as exc:
         raise StoreError(f"the tile {directory / name} cannot be written: {exc}") from exc
     return name
 
 
+def _about(facts: Mapping[str, Any], *entry: str | int) -> bytes:
+    """What a piece is bound to: the format, the facts, and what the header says of its array."""
+    return _MAGIC + bytes(msgpack.packb([hashlib.sha256(msgpack.packb(dict(facts))).digest(), *entry]))
+
+
 def read_tile(
-    directory: Path, name: str, *, limit: int | None = None
+    directory: Path, name: str, key: bytes | None, *, limit: int | None = None
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Read a tile that :func:`write_tile` named.
 
@@ -157,6 +195,8 @@ def read_tile(
     name : str
         64 hexadecimal digits. Anything else names no tile, so that no row of a catalog can lead out of the directory;
         nor can a symbolic link.
+    key : bytes (32,) or None
+        That it was written with; None where it was destroyed.
     limit : int, optional
         Bytes that all arrays together may take; checked before the first is decoded.
 
@@ -169,13 +209,14 @@ def read_tile(
     Raises
     ------
     CorruptStore
-        The file is missing, truncated, claims more than the limit, or differs from what was written; the message names
-        it.
+        The file is missing, truncated, claims more than the limit, or differs from what was written; or the key was
+        destroyed, or is another; or an older memodb wrote it. The message names it. Whatever it is, the segment can be
+        memorised again from its documents.
     """
     path = directory / str(name)
     try:
         with _open(directory, name) as file:
-            return decode_tile(file, os.fstat(file.fileno()).st_size, name, limit=limit)
+            return decode_tile(file, os.fstat(file.fileno()).st_size, name, key, limit=limit)
     except CorruptStore as exc:
         raise CorruptStore(f"the tile {path}: {exc}") from exc
     except OSError as exc:
@@ -185,24 +226,18 @@ def read_tile(
 def _open(directory: Path, name: str) -> BinaryIO:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise CorruptStore("its name is not the digest of a header")
-    # Relative to a directory that is none of a link's, and without waiting for what a named pipe might say one day.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    parent = os.open(directory, flags | os.O_DIRECTORY)
+    # Relative to a directory that is none of a link's.
+    parent = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
     try:
-        descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=parent)
+        return os.fdopen(open_own(name, directory=parent), "rb")
     finally:
         os.close(parent)
-    file = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise CorruptStore("it is no regular file")
-    return file
 
 
 def decode_tile(
-    file: BinaryIO, size: int, name: str, *, limit: int | None = None
+    file: BinaryIO, size: int, name: str, key: bytes | None, *, limit: int | None = None
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Facts and arrays from the bytes of a tile: see :func:`read_tile`. Holds one frame beside the arrays.
+    """Facts and arrays from the bytes of a tile: see :func:`read_tile`. Holds a frame and two pieces beside the arrays.
 
     Parameters
     ----------
@@ -212,7 +247,8 @@ def decode_tile(
     """
     start = file.read(_START)
     if len(start) < _START or not start.startswith(_MAGIC):
-        raise CorruptStore("it is no tile of this version")
+        older = "; an older memodb wrote it, and the documents decide" if start.startswith(_OLDER) else ""
+        raise CorruptStore(f"it is no tile of this version{older}")
     (length,) = _LENGTH.unpack_from(start, len(_MAGIC))
     if length > HEADER_LIMIT:
         raise CorruptStore(f"it claims a header of {length} bytes, more than {HEADER_LIMIT}")
@@ -226,7 +262,12 @@ def decode_tile(
     nbytes = sum(entry.nbytes for entry in stated.arrays)
     if limit is not None and nbytes > limit:
         raise CorruptStore(f"it claims {nbytes} bytes of arrays where {limit} are the most")
-    return stated.facts, {entry.name: _decode_array(entry, file.read(entry.packed)) for entry in stated.arrays}
+    if key is None:
+        raise CorruptStore("its key was destroyed, and with it what it held")
+    arrays = {}
+    for index, entry in enumerate(stated.arrays):
+        arrays[entry.name] = _decode_array(entry, _decrypt_frame(file, stated.facts, index, entry, key))
+    return stated.facts, arrays
 
 
 def decode_header(header: bytes) -> Header:
@@ -276,10 +317,12 @@ def _entry(stated: Any) -> Entry:
     if not isinstance(digest, bytes) or len(digest) != hashlib.sha256().digest_size:
         raise CorruptStore(f"its header gives array {name!r} no digest")
     entry = Entry(name, _DTYPES[code], length, packed, digest)
-    if entry.nbytes > (packed // _SMALLEST_BLOCK + 1) * _BLOCK_BYTES:
+    if entry.frame <= 0 or packed % (_PIECE + TAG_BYTES) in range(1, TAG_BYTES + 1):
+        raise CorruptStore(f"{packed} bytes are no encrypted frame: its header on array {name!r}")
+    if entry.nbytes > (entry.frame // _SMALLEST_BLOCK + 1) * _BLOCK_BYTES:
         raise CorruptStore(f"{packed} bytes cannot hold the {entry.nbytes} that its header promises of array {name!r}")
     # else a sparse file of a terabyte, which costs its writer nothing, would be read to find out that it is wrong
-    if packed > entry.nbytes + entry.nbytes // 64 + 1024:
+    if entry.frame > entry.nbytes + entry.nbytes // 64 + 1024:
         raise CorruptStore(f"{packed} bytes are more than {entry.nbytes} ever take: its header on array {name!r}")
     return entry
 
@@ -300,9 +343,30 @@ def _require_plain(value: Any, depth: int) -> None:
         raise CorruptStore(f"the facts in its header hold a {type(value).__name__}")
 
 
-def _decode_array(entry: Entry, frame: bytes) -> npt.NDArray[Any]:
-    if hashlib.sha256(frame).digest() != entry.digest:
+def _decrypt_frame(file: BinaryIO, facts: Mapping[str, Any], index: int, entry: Entry, key: bytes) -> bytearray:
+    """The frame of an array, from where the file stands.
+
+    Read once: each piece is decrypted as it comes, and what is wrong with it told when the digest of all is known,
+    because a key that fits nothing and a damaged piece look alike to the cipher.
+    """
+    about = _about(facts, entry.name, entry.dtype.str[1:], entry.length, entry.packed)
+    frame, state, refused = bytearray(entry.frame), hashlib.sha256(), False
+    for number, at in enumerate(range(0, entry.frame, _PIECE), index << 32 | 1):
+        part = file.read(min(_PIECE, entry.frame - at) + TAG_BYTES)
+        state.update(part)
+        if not refused:
+            try:
+                frame[at : at + _PIECE] = decrypt(key, number, part, about)
+            except CorruptStore:
+                refused = True
+    if state.digest() != entry.digest:
         raise CorruptStore(f"array {entry.name!r} is damaged")
+    if refused:
+        raise CorruptStore(f"array {entry.name!r} is of another key: the one it was written with was destroyed")
+    return frame
+
+
+def _decode_array(entry: Entry, frame: bytearray) -> npt.NDArray[Any]:
     try:
         # The decompressor allocates what the frame claims, whatever limit it is given: so the claim is read first.
         if zstandard.get_frame_parameters(frame).content_size != entry.nbytes:
@@ -320,34 +384,31 @@ def _decode_array(entry: Entry, frame: bytes) -> npt.NDArray[Any]:
     return np.frombuffer(raw, dtype=entry.dtype)
 
 
-def remove_orphans(directory: Path, kept: set[str]) -> list[str]:
-    """Remove the files of a directory whose names are none of these, durably: superseded tiles, and what a crash left.
+def destroy_orphans(directory: Path, kept: Set[str]) -> Destroyed:
+    """Overwrite and remove the files of a directory whose names are none of these, durably: superseded tiles, and what
+    a crash left.
 
-    Directories stay. Links and pipes go as what they are: nothing is done to what they lead to.
-
-    Returns
-    -------
-    list of str
-        The names removed.
+    Directories stay. Links and pipes go as what they are, and a file that has another name as well is only removed:
+    nothing is done to what is somebody else's too. Whatever a crash leaves of this, the next call goes on with.
 
     Raises
     ------
     StoreError
-        One cannot be removed. It may hold what was deleted, so this is never passed over. Or the directory is a
-        symbolic link: the files behind it are somebody else's.
+        One cannot be overwritten or removed. It may hold what was deleted, so this is never passed over; DiskFull where
+        the file system needs space even for that. Or the directory is a symbolic link: the files behind it are somebody
+        else's.
+    SyncFailed
+        The disk did not confirm it.
     """
-    try:
+    with saying(f"superseded files in {directory} cannot be destroyed"):
         if not _require_own(directory):
-            return []
+            return Destroyed((), 0)
         with os.scandir(directory) as found:
             orphans = sorted(e.name for e in found if e.name not in kept and not e.is_dir(follow_symlinks=False))
-        for name in orphans:
-            (directory / name).unlink(missing_ok=True)
+        nbytes = sum(destroy_file(directory / name) for name in orphans)
         if orphans:
             sync_directory(directory)
-    except OSError as exc:
-        raise StoreError(f"superseded files in {directory} cannot be removed: {exc}") from exc
-    return orphans
+    return Destroyed(tuple(orphans), nbytes)
 
 
 def _require_own(directory: Path) -> bool:

@@ -131,12 +131,12 @@ def hammer(catalog: Catalog, house: Any, writers: int, readers: int, rounds: int
 
 @pytest.mark.parametrize("rounds", [10])
 def test_threads_share_a_file(house: Any, rounds: int) -> None:
-    with Catalog.open(house.path, timeout=30) as catalog:
+    with Catalog.open(house.path, keys=house.keys, timeout=30) as catalog:
         hammer(catalog, house, writers=3, readers=3, rounds=rounds)
 
 
 def test_threads_share_a_catalog_in_memory(house: Any) -> None:
-    with Catalog.create(":memory:", timeout=30) as catalog:
+    with Catalog.create(":memory:", keys=house.keys, timeout=30) as catalog:
         with catalog.write() as session:
             house.collection = registry.add_collection(session, "default").id
             house.segment = registry.add_segment(session, house.collection, {}).id

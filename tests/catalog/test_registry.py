@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from memodb.catalog import Filters, documents, erasing, registry
+from memodb.catalog import Filters, Scope, documents, erasing, expiring, history, keeping, quarantine, registry
+from memodb.catalog.models import TABLES
 from memodb.errors import CollectionNotFound, Conflict, InvalidInput, NotFound
 
+T0 = datetime(2024, 5, 17, tzinfo=UTC)
 MUTATORS: dict[str, Callable[[Session, Any], object]] = {
     "put_setting": lambda s, h: registry.put_setting(s, "a", {"b": [1, None]}),
     "replace_setting": lambda s, h: registry.put_setting(s, "old", 2),
@@ -21,17 +24,47 @@ MUTATORS: dict[str, Callable[[Session, Any], object]] = {
     "insert_many": lambda s, h: documents.insert_many(s, h.collection, [h.new("n1"), h.new("n2", [])]),
     "delete_many": lambda s, h: erasing.delete_many(s, h.collection, ["d1", "none"]),
     "move": lambda s, h: documents.move(s, h.collection, ["d1"], h.empty),
-    "set_expiry": lambda s, h: documents.set_expiry(s, h.collection, ["d1"], datetime(2030, 1, 1, tzinfo=UTC)),
+    "set_tile": lambda s, h: registry.set_tile(s, h.collection, h.segment, "t", b"k"),
+    "reshape_segment": lambda s, h: registry.reshape_segment(s, h.collection, h.segment, [2]),
+    "doom": lambda s, h: registry.doom(s, [b"n", None, b"n"]),
+    "undoom": lambda s, h: registry.undoom(s, [b"doomed", b"none"]),
+    "hide_many": lambda s, h: erasing.hide_many(s, h.collection, ["d1", "none"], "e"),
+    "set_aside": lambda s, h: quarantine.set_aside(s, h.collection, ["d1"]),
+    "release": lambda s, h: quarantine.release(s, h.collection, ["aside"]),
+    "add_erasure": lambda s, h: erasing.add_erasure(
+        s, erasing.ErasureRow("f", h.collection, "requested", T0, {}), [bytes(16)]
+    ),
+    "advance": lambda s, h: erasing.advance(s, "e", "hidden", {"a": 1}),
+    "set_receipt": lambda s, h: erasing.set_receipt(s, "e", "signed"),
+    "add_hold": lambda s, h: keeping.add_hold(s, h.collection, "other", [h.place], T0),
+    "remove_hold": lambda s, h: keeping.remove_hold(s, h.collection, "hold"),
+    "add_suppression": lambda s, h: keeping.add_suppression(s, h.collection, b"new", None),
+    "remove_suppression": lambda s, h: keeping.remove_suppression(s, h.collection, b"old"),
+    "append_lines": lambda s, h: history.append_lines(s, [b"line"]),
+    "add_backup": lambda s, h: history.add_backup(s, history.BackupRow("c", T0, None)),
+    "destroy_backup": lambda s, h: history.destroy_backup(s, "b", T0),
+    "set_expiry": lambda s, h: expiring.set_expiry(s, h.collection, ["d1"], datetime(2130, 1, 1, tzinfo=UTC)),
 }
+
+
+FOLLOWED = {
+    *("bump_collection", "add_segment", "bump_segments", "remove_segment", "reshape_segment"),
+    *("insert_many", "delete_many", "move", "hide_many", "set_expiry", "set_aside", "release"),
+}
+"""What readers of other processes must see."""
 
 
 def everything(house: Any) -> dict[str, Any]:
     with house.fresh() as catalog, catalog.read() as session:
         return {
             "settings": [registry.get_setting(session, name) for name in ("a", "old")],
+            "rows": {
+                name: session.execute(select(*table.columns).order_by(*table.primary_key)).all()
+                for name, table in TABLES.items()
+            },
             "collections": registry.list_collections(session),
             "segments": registry.list_segments(session, house.collection),
-            "documents": list(documents.select(session, house.collection, Filters(state=None), order="id")),
+            "documents": list(documents.select(session, house.collection, Filters(scope=Scope.ANY), order="id")),
             "tokens": {
                 k: v.tolist() for k, v in documents.tokens_of(session, house.collection, ["d1", "d2", "n1"]).items()
             },
@@ -40,10 +73,18 @@ def everything(house: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def furnished(house: Any) -> Any:
+    house.place = 17
     with house.catalog.write() as session:
         registry.put_setting(session, "old", 1)
         house.empty = registry.add_segment(session, house.collection, {}).id
-        documents.insert_many(session, house.collection, [house.new("d1"), house.new("d2")])
+        rows = [house.new("d1"), house.new("d2", place=house.place), house.new("aside")]
+        documents.insert_many(session, house.collection, rows)
+        quarantine.set_aside(session, house.collection, ["aside"])
+        erasing.add_erasure(session, erasing.ErasureRow("e", house.collection, "requested", T0, {}), [])
+        keeping.add_hold(session, house.collection, "hold", [house.place], T0)
+        keeping.add_suppression(session, house.collection, b"old", None)
+        history.add_backup(session, history.BackupRow("b", T0, None))
+        registry.doom(session, [b"doomed"])
     return house
 
 
@@ -63,14 +104,23 @@ def test_a_change_is_there_once_committed_and_never_after_a_rollback(furnished: 
         MUTATORS[name](session, furnished)
     after = everything(furnished)
     assert after != before
-    if name not in ("put_setting", "replace_setting", "add_collection"):
-        was, now = (state["collections"][0].collection.version for state in (before, after))
-        assert now > was
+    was, now = (state["collections"][0].collection.version for state in (before, after))
+    assert (now > was) == (name in FOLLOWED)
 
 
 @pytest.mark.parametrize(
     ("name", "touched"),
-    [("insert_many", {"segment"}), ("delete_many", {"segment"}), ("move", {"segment", "empty"}), ("set_expiry", set())],
+    [
+        ("insert_many", {"segment"}),
+        ("delete_many", {"segment"}),
+        ("hide_many", {"segment"}),
+        ("set_aside", {"segment"}),
+        ("release", {"segment"}),
+        ("reshape_segment", {"segment"}),
+        ("move", {"segment", "empty"}),
+        ("set_expiry", set()),
+        ("set_tile", set()),
+    ],
 )
 def test_only_segments_whose_membership_changed_get_a_version(furnished: Any, name: str, touched: set[str]) -> None:
     before = {row.id: row.version for row in everything(furnished)["segments"]}
@@ -86,7 +136,14 @@ def test_what_changes_nothing_bumps_nothing(furnished: Any) -> None:
         assert documents.insert_many(session, furnished.collection, []) == 0
         assert erasing.delete_many(session, furnished.collection, ["none"]) == 0
         assert documents.move(session, furnished.collection, ["d1", "none"], furnished.segment) == 0
-        assert documents.set_expiry(session, furnished.collection, [], None) == 0
+        assert expiring.set_expiry(session, furnished.collection, ["none"], None) == 0
+        assert erasing.hide_many(session, furnished.collection, ["none"], "e") == 0
+        assert keeping.add_hold(session, furnished.collection, "hold", [furnished.place], T0) == 0
+        assert keeping.remove_hold(session, furnished.collection, "none") == []
+        assert not keeping.remove_suppression(session, furnished.collection, b"none")
+        registry.doom(session, [None, b""])
+        registry.undoom(session, [])
+        history.append_lines(session, [])
     assert everything(furnished) == before
 
 
@@ -160,3 +217,44 @@ def test_a_segment_of_another_collection_cannot_be_named(furnished: Any) -> None
     ):
         with pytest.raises(Conflict, match=r"of its own|of this collection"), furnished.catalog.write() as session:
             change(session)
+
+
+def test_keys_that_leave_the_catalog_are_doomed_until_they_are_destroyed(furnished: Any) -> None:
+    def named(kind: Callable[[Session], Any]) -> set[bytes]:
+        with furnished.fresh() as catalog, catalog.read() as session:
+            return set(kind(session))
+
+    with furnished.catalog.write() as session:
+        registry.undoom(session, [b"doomed"])
+        registry.set_tile(session, furnished.collection, furnished.segment, "t1", b"k1")
+        registry.set_tile(session, furnished.collection, furnished.empty, "t2", b"k2")
+    assert named(registry.doomed) == set()
+    before = named(registry.named_keys)
+    assert {b"k1", b"k2"} < before
+    assert len(before) == 5
+    with furnished.catalog.write() as session:
+        registry.set_tile(session, furnished.collection, furnished.segment, "t3", b"k3")
+        registry.remove_segment(session, furnished.collection, furnished.empty)
+    assert named(registry.doomed) == {b"k1", b"k2"}
+    with furnished.catalog.write() as session:
+        registry.reshape_segment(session, furnished.collection, furnished.segment, {})
+        (key,) = session.scalars(select(TABLES["document"].c.key).where(TABLES["document"].c.id == "d1"))
+        erasing.delete_many(session, furnished.collection, ["d1"])
+        assert registry.list_segments(session, furnished.collection)[0].tile_key is None
+        assert registry.named_tiles(session) == set()
+    assert named(registry.doomed) == {b"k1", b"k2", b"k3", key}
+    # until it is destroyed, a key has a name: the store tells by it which keys are nobody's
+    assert named(registry.named_keys) == before | {b"k3"}
+    with furnished.catalog.write() as session:
+        registry.undoom(session, [b"k1", key])
+    assert named(registry.doomed) == {b"k2", b"k3"}
+    assert named(registry.named_keys) == before - {b"k1", key} | {b"k3"}
+
+
+def test_a_move_dooms_the_key_of_the_tile_that_documents_left(furnished: Any) -> None:
+    with furnished.catalog.write() as session:
+        for segment, key in ((furnished.segment, b"from"), (furnished.empty, b"to")):
+            registry.set_tile(session, furnished.collection, segment, key.decode(), key)
+        documents.move(session, furnished.collection, ["d1"], furnished.empty)
+        assert registry.doomed(session) == [b"doomed", b"from"]
+        assert registry.named_tiles(session) == {"to"}

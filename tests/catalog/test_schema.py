@@ -19,7 +19,7 @@ from memodb.errors import Conflict, CorruptStore, ReadOnlyStore, SchemaTooNew
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0003", "0002"
+revision, down_revision = "0004", "0003"
 def upgrade():
     op.create_table("extra", sa.Column("a", sa.Integer(), primary_key=True))
     op.execute("UPDATE setting SET value = '2' WHERE name = 'a'")
@@ -49,7 +49,7 @@ def test_migrations_build_what_the_models_say(house: Any) -> None:
         )
         assert compare_metadata(context, Base.metadata) == []
     found = {name: sql for _, name, sql in schema_of(house.path)}
-    for table in ("setting", "collection", "segment"):
+    for table in ("setting", "collection", "segment", "erasure", "hold", "suppression", "doomed_key", "backup"):
         assert "WITHOUT ROWID" in found[table]
     assert not any("AUTOINCREMENT" in (sql or "").upper() for sql in found.values())
 
@@ -72,21 +72,21 @@ def test_a_newer_schema_is_refused_by_name(house: Any, read_only: bool) -> None:
     house.catalog.close()
     set_revision(house.path, "9999")
     before = house.path.read_bytes()
-    with pytest.raises(SchemaTooNew, match=r"9999.*0002.*upgrade memodb"):
+    with pytest.raises(SchemaTooNew, match=r"9999.*0003.*upgrade memodb"):
         Catalog.open(house.path, read_only=read_only)
     assert house.path.read_bytes() == before
 
 
 @pytest.fixture
 def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A memodb that also knows revision 0003, whose last statement is given."""
+    """A memodb that also knows revision 0004, whose last statement is given."""
 
     def install(last: str) -> str:
         scripts = tmp_path / "migrations"
         shutil.copytree(schema.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-        (scripts / "versions" / "rev_0003.py").write_text(NEXT.format(last=last))
-        monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003"))
-        monkeypatch.setattr(schema, "HEAD", "0003")
+        (scripts / "versions" / "rev_0004.py").write_text(NEXT.format(last=last))
+        monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003", "0004"))
+        monkeypatch.setattr(schema, "HEAD", "0004")
         monkeypatch.setattr(schema.upgrade, "__kwdefaults__", {"scripts": str(scripts), "target": "head"})
         monkeypatch.setattr(Catalog._migrate, "__kwdefaults__", {"scripts": str(scripts)})
         return str(scripts)
@@ -111,7 +111,7 @@ def test_open_upgrades_an_older_schema(house: Any, next_revision: Any) -> None:
         assert session.execute(text("PRAGMA foreign_keys")).scalar() == 1
     with house.fresh() as catalog, catalog.read() as session:
         assert documents.count(session, house.collection) == 1
-        assert session.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0003"]
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0004"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_upgrade_that_fails_half_way_leaves_the_old_catalog(
     assert schema_of(house.path) == before
     raw = sqlite3.connect(house.path)
     assert raw.execute("SELECT value FROM setting WHERE name = 'a'").fetchall() == [("1",)]
-    assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
     assert raw.execute("SELECT count(*) FROM segment").fetchall() == [(1,)]
     raw.close()
 
@@ -142,10 +142,12 @@ FROZEN = {
         "source": "'x'",
         "subject": "NULL",
         "writer": "'x'",
+        "batch": "'x'",
         "metadata": "'{}'",
         "created_at": 1,
         "token_count": 3,
         "digest": "x'00'",
+        "key": "x'00'",
         "tokens": "x'00'",
         "text": "NULL",
     },
@@ -165,7 +167,9 @@ def test_provenance_cannot_be_changed(house: Any, table: str, column: str) -> No
 
 def test_every_column_of_a_document_is_frozen_or_meant_to_change(house: Any) -> None:
     columns = set(Base.metadata.tables["document"].columns.keys())
-    assert columns - set(FROZEN["document"]) == {"segment_id", "state", "expires_at", "seal"}
+    assert columns - set(FROZEN["document"]) == {"segment_id", "state", "erasure_id", "expires_at", "seal"}
     house.insert(house.new("d"))
     with house.catalog.write() as session:
-        session.execute(text("UPDATE document SET segment_id = segment_id, state = 'live', expires_at = 5"))
+        session.execute(
+            text("UPDATE document SET segment_id = segment_id, state = 'live', erasure_id = NULL, expires_at = 5")
+        )

@@ -1,11 +1,13 @@
 """Help: complete, true (its examples run), light, and the same in docs/cli.md."""
 
 import importlib.util
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -14,24 +16,27 @@ import pytest
 from click.testing import CliRunner, Result
 
 import memodb
+from memodb import proof
 from memodb.cli import main
-from memodb.cli.command import Command
+from memodb.cli.command import Command, Group, named
 from memodb.cli.failures import EXIT_CODES
 from memodb.cli.program import TOPICS
+from memodb.proof.page import page
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {name: command for name, command in main.commands.items() if isinstance(command, Command)}
+COMMANDS = {name: command for name, command in named(main.commands.values()) if isinstance(command, Command)}
+GROUPS = {name: command for name, command in main.commands.items() if isinstance(command, Group)}
 EXAMPLES = [line for command in COMMANDS.values() for line in command.examples]
 
 
 def test_every_command_is_a_command_with_a_topic() -> None:
-    assert COMMANDS.keys() == main.commands.keys()
+    assert COMMANDS.keys() == dict(named(main.commands.values())).keys()
     assert [c for commands in TOPICS.values() for c in commands] == list(main.commands.values())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_and_shows(name: str, call: Callable[..., Result]) -> None:
-    said = call(name, "--help").stdout
+    said = call(*name.split(), "--help").stdout
     command = COMMANDS[name]
     assert "--json" in said
     assert command.examples
@@ -51,11 +56,27 @@ def test_json_may_stand_before_and_behind(name: str, store: Path, call: Callable
         "append": ["x", "--id", "x"], "import": ["nowhere"], "delete": ["sky", "--dry-run"], "get": ["sky"],
         "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"], "scan": ["The"],
         "backup": [str(store.parent / "there")], "restore": ["nowhere"],
+        "receipt verify": ["nowhere"], "receipt page": ["nowhere"], "audit verify": ["nowhere"],
     }.get(name, [])  # fmt: skip
-    for line in (["--json", name, *arguments], [name, *arguments, "--json"]):
+    for line in (["--json", *name.split(), *arguments], [*name.split(), *arguments, "--json"]):
         result = CliRunner().invoke(main, line)
         assert (result.stdout or result.stderr)[0] in '{["', line
         assert "memodb:" not in result.stderr
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_lists_its_commands(name: str, call: Callable[..., Result]) -> None:
+    said = call(name, "--help").stdout
+    group = GROUPS[name]
+    assert group.short_help
+    assert len((group.help or "").split()) >= 9
+    for own, command in group.commands.items():
+        assert f"  {own} " in said
+        assert (command.short_help or "").split()[0] in said
+    assert call(name, code=2).stderr == said
+    assert call(name, code=2).stdout == ""
+    assert f"  {name} " in call("--help").stdout
+    assert "No such command" in call(name, "nothing", code=2).stderr
 
 
 @pytest.fixture
@@ -72,8 +93,31 @@ def examples(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         db.backup(store.parent / "sunday.backup")
     with memodb.connect(store.parent / "copy.memodb"):
         pass
+    _write_proofs(store.parent)
     monkeypatch.chdir(store.parent)
     return store.parent
+
+
+def _write_proofs(folder: Path) -> None:
+    """What somebody who checks an erasure was given: a receipt, its page, the log, an earlier head, the key."""
+    signer = proof.Signer(proof.new_key())
+    times = [datetime(2026, 5, 1, 8, 0, second, tzinfo=UTC) for second in range(3)]
+    entries = [
+        proof.Entry(0, times[0], "requested", id="ab" * 16, collection="cd" * 16),
+        proof.Entry(1, times[1], "erased", id="ab" * 16, collection="cd" * 16),
+    ]
+    leaves = [entry.leaf() for entry in entries]
+    heads = [proof.Head("ef" * 16, n, proof.Tree(leaves[:n]).root, times[2]).signed(signer) for n in (1, 2)]
+    statement = {"id": "ab" * 16, "store": "ef" * 16, "collection": "cd" * 16, "documents": ["01" * 16],
+                 "completed_at": proof.timestamp(times[1]), "verified": True}  # fmt: skip
+    path = proof.inclusion_proof(leaves, 1)
+    receipt = proof.signed(statement, signer, entry=entries[1], proof=path, head=heads[1])
+    (folder / "public.pem").write_bytes(signer.public_pem)
+    (folder / "head.json").write_text(json.dumps(heads[0]))
+    (folder / "receipt.json").write_text(json.dumps(receipt, indent=1))
+    (folder / "receipt.html").write_text(page(receipt), encoding="utf-8")
+    with (folder / "audit.jsonl").open("wb") as file:
+        proof.write_log(file, heads[1], entries)
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
@@ -111,10 +155,18 @@ def test_help_is_light() -> None:
     source = (
         "import sys\nfrom memodb.cli import main\n"
         "try:\n    main(sys.argv[1:], prog_name='memodb')\n"
-        "finally:\n    heavy = {'numpy', 'scipy', 'sqlalchemy', 'tokenizers', 'alembic', 'memodb.store'}\n"
+        "finally:\n"
+        "    heavy = {'numpy', 'scipy', 'sqlalchemy', 'tokenizers', 'alembic', 'cryptography', 'memodb.store'}\n"
         "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
-    for arguments in (["--help"], ["import", "--help"], ["completion", "zsh"], ["list"], ["--version"]):
+    for arguments in (
+        ["--help"],
+        ["import", "--help"],
+        ["receipt", "verify", "--help"],
+        ["completion", "zsh"],
+        ["list"],
+        ["--version"],
+    ):
         done = subprocess.run([sys.executable, "-c", source, *arguments], capture_output=True, text=True, check=False)
         assert done.stderr.splitlines()[-1] == "[]", arguments
 
@@ -154,12 +206,13 @@ def test_completion_scripts(shell: str, call: Callable[..., Result], told: Calla
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
-def test_completion_completes() -> None:
+@pytest.mark.parametrize(("words", "found"), [("memodb li", "list"), ("memodb receipt v", "verify")])
+def test_completion_completes(words: str, found: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from memodb.cli import main; main(prog_name='memodb')"],
-        env={"_MEMODB_COMPLETE": "bash_complete", "COMP_WORDS": "memodb li", "COMP_CWORD": "1"},
+        env={"_MEMODB_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["plain,list"]
+    assert done.stdout.split() == [f"plain,{found}"]

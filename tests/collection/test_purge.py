@@ -144,7 +144,7 @@ def test_the_next_write_brings_it_to_its_end_and_its_id_is_free(interrupted: Pat
         assert db.check().ok
 
 
-@pytest.mark.parametrize("where", ["_subtracted_tiles", "tidy", "_drop_empty_segments"])
+@pytest.mark.parametrize("where", ["_subtracted_tiles", "_settle_file", "_destroy", "_drop_empty_segments"])
 def test_what_cannot_be_finished_now_is_told_and_finished_later(
     interrupted: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -267,7 +267,7 @@ class Judge:
     def _copy(self, path: Path, restored: Path, *, is_backup: bool) -> workload.Contents:
         if is_backup:
             shutil.rmtree(restored, ignore_errors=True)
-            memodb.restore(path, restored)
+            memodb.restore(path, restored, without_ledger=True)
         with memodb.connect(restored if is_backup else path, create=False) as db:
             if not db.check().ok:
                 raise ViolationError(f"{path} does not check clean")

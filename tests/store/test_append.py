@@ -337,7 +337,8 @@ PROVENANCES = st.fixed_dictionaries(
             st.none() | st.booleans() | st.integers(-9, 9) | st.text("é", max_size=2),
             max_size=3,
         ),
-        "expires_at": st.datetimes(timezones=st.just(UTC)),
+        "expires_at": st.datetimes(min_value=datetime(2100, 1, 1), timezones=st.just(UTC)),
+        "batch": st.sampled_from(["monday", "tuesday"]),
     },
 )
 
@@ -347,7 +348,8 @@ PROVENANCES = st.fixed_dictionaries(
 def test_an_export_appended_elsewhere_is_the_same(fresh: Callable[..., memodb.Store], records: list[Any]) -> None:
     def provenance(db: memodb.Store) -> Any:
         return {
-            d.id: (db.text(d.id), d.source, d.subject, d.writer, repr(d.metadata), d.expires_at) for d in db.documents()
+            d.id: (db.text(d.id), d.source, d.subject, d.writer, d.batch, repr(d.metadata), d.expires_at)
+            for d in db.documents()
         }
 
     with fresh() as one, fresh() as other:

@@ -40,7 +40,7 @@ def test_a_backup_is_the_store_and_restores_to_it(store: Path, contents: Callabl
     assert {c.name: (c.documents, c.tokens) for c in made.collections}["letters"][0] == 1
     assert made.nbytes == sum(len(data) for name, data in files(tmp_path / "b").items() if name != "BACKUP")
     assert json.loads(json.dumps(made.to_dict()))["documents"] == 14
-    restored = memodb.restore(tmp_path / "b", tmp_path / "r")
+    restored = memodb.restore(tmp_path / "b", tmp_path / "r", ledger=store / "ledger")
     assert restored == made
     for path, read_only in ((tmp_path / "r", False), (tmp_path / "b", True)):
         with memodb.connect(path, read_only=read_only) as db:
@@ -58,7 +58,10 @@ def test_a_store_in_memory_can_be_kept(tmp_path: Path) -> None:
         db.append("It was only in memory.", id="a")
         db.backup(tmp_path / "b")
         digest = db.digest()
-    memodb.restore(tmp_path / "b", tmp_path / "r")
+    with pytest.raises(memodb.LedgerMissing, match="without_ledger"):
+        memodb.restore(tmp_path / "b", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    memodb.restore(tmp_path / "b", tmp_path / "r", without_ledger=True)
     with memodb.connect(tmp_path / "r") as db:
         assert db.text("a") == "It was only in memory."
         assert db.digest() == digest
@@ -75,7 +78,7 @@ def test_a_backup_is_never_opened_for_writing(store: Path, tmp_path: Path) -> No
         assert db.check().ok
     assert files(tmp_path / "b") == before
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
-        "BACKUP", "catalog.db", "segments", "tokenizer.json.zst"
+        "BACKUP", "catalog.db", "keys", "segments", "tokenizer.json.zst"
     ]  # fmt: skip
 
 
@@ -179,7 +182,7 @@ def test_a_damaged_backup_is_refused_whole(
     if damage == "pipe":
         os.mkfifo(path / "b" / victim)
     with pytest.raises((memodb.CorruptStore, memodb.NotFound)):
-        memodb.restore(path / "b", path / "r")
+        memodb.restore(path / "b", path / "r", without_ledger=True)
     assert not (path / "r").exists()
     assert not list(path.glob("*.tmp"))
     shutil.rmtree(path)

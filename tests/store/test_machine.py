@@ -159,11 +159,15 @@ def machine(fresh: Callable[..., memodb.Store], model: Any, prose: Callable[...,
             handle = self.reader if number % 2 else self.db
             assert handle.backup(kept).documents == len(self.held)
             path = self.path if replace else Path(self.files.name) / f"restored {number}"
+            if self.held:  # what is erased after the backup does not come back with it
+                self.db.delete(min(self.held), verify=False)
+                del self.held[min(self.held)]
+            ledger = None if replace else self.path / "ledger"
             if replace:
                 self.db.append("This comes after the backup, and is lost with the store.", source="lost")
                 self.reader.close()
                 self.db.close()
-            memodb.restore(kept, path, replace=replace)
+            memodb.restore(kept, path, replace=replace, ledger=ledger)
             self.move(path)
             shutil.rmtree(kept)
 

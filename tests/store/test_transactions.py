@@ -290,7 +290,7 @@ def test_a_failure_after_the_commit_heals(
         db.digest()
         change = changes(db, prose)[number]
         with monkeypatch.context() as patch:
-            patch.setattr(transactions, "_publish", fault)
+            patch.setattr(transactions, "publish", fault)
             with pytest.raises(Stop):
                 change()
         changes(wanted, prose)[number]()
@@ -380,7 +380,7 @@ def test_no_reader_sees_the_memory_of_a_failed_publication(
             if threading.current_thread().name == "reader":
                 asked.set()
 
-        monkeypatch.setattr(transactions, "_publish", _half)
+        monkeypatch.setattr(transactions, "publish", _half)
         monkeypatch.setattr(collection, "_follow", noted)
         threads = [threading.Thread(target=hold), threading.Thread(target=write)]
         threads.append(threading.Thread(target=lambda: answers.append(db.next_tokens("one two")), name="reader"))

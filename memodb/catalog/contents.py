@@ -1,0 +1,139 @@
+"""What documents say, as it lies in the catalog: packed, then encrypted under a key of each document's own.
+
+Destroying a document's key makes every copy of its row unreadable, wherever a device, a snapshot or a journal kept one.
+Provenance is not encrypted: it is searched by, and goes with the row. Keys are created before the commit that names
+them and destroyed after the commit that removes it, so that a crash leaves keys without documents, never the reverse.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.orm import Session
+
+from memodb.catalog.codec import decode_text, decode_tokens, encode_text, encode_tokens
+from memodb.catalog.execution import chunks
+from memodb.cipher import KeyService, decrypt, encrypt
+from memodb.errors import CorruptStore, StoreError
+
+__all__ = ["KEYS", "lock", "lock_packed", "opened", "service"]
+
+KEYS: Final = "memodb_keys"
+"""Where a session carries its key service."""
+
+_TOKENS, _TEXT = 1, 2
+"""The numbers of AES-GCM: a key encrypts these two things, once each."""
+
+_AT_A_TIME = 64
+
+Content = tuple[npt.NDArray[np.integer], str | None]
+
+
+def service(session: Session) -> KeyService:
+    """The key service of the session's catalog.
+
+    Raises
+    ------
+    StoreError
+        The catalog was opened without one.
+    """
+    keys = session.info.get(KEYS)
+    if keys is None:
+        raise StoreError("the catalog was opened without its keys: no document's content can be read or written")
+    return keys  # type: ignore[no-any-return]  # a session's info is untyped
+
+
+def lock(keys: KeyService, places: Sequence[int], contents: Iterable[Content]) -> list[dict[str, Any]]:
+    """The columns ``key``, ``tokens`` and ``text`` of new documents, each under a new key that is durable.
+
+    Raises
+    ------
+    InvalidInput
+        Tokens or text that cannot be stored.
+    DiskFull, StoreError
+        There is no place for the keys.
+    """
+    packed = [(encode_tokens(tokens), None if text is None else encode_text(text)) for tokens, text in contents]
+    return lock_packed(keys, places, packed)
+
+
+def lock_packed(
+    keys: KeyService, places: Sequence[int], packed: Sequence[tuple[bytes, bytes | None]]
+) -> list[dict[str, Any]]:
+    """As :func:`lock`, of tokens and texts that are packed already."""
+    names = keys.create(len(packed))
+    rows = []
+    for name, key, place, (tokens, text) in zip(names, keys.read(names), places, packed, strict=True):
+        if key is None:
+            raise StoreError("the key service does not have a key that it just made: nothing was stored")
+        about = _about(place)
+        rows.append(
+            {
+                "key": name,
+                "tokens": encrypt(key, _TOKENS, tokens, about),
+                "text": None if text is None else encrypt(key, _TEXT, text, about),
+            }
+        )
+    return rows
+
+
+def opened(
+    session: Session, rows: Iterable[Any]
+) -> Iterator[tuple[Any, npt.NDArray[np.int32] | CorruptStore, str | CorruptStore | None]]:
+    """Rows with their tokens and texts, in their order, a few at a time in memory; an error in the place of a value
+    that cannot be read, so that the caller decides what one damaged row means for the others.
+
+    Parameters
+    ----------
+    rows : rows with the attributes ``place``, ``key``, ``tokens`` and ``text``
+        As SQLite stores them; ``tokens`` or ``text`` may be missing from the query.
+    """
+    keys = service(session)
+    for part in chunks(rows, _AT_A_TIME):
+        for row, key in zip(part, _keys(keys, [row.key for row in part]), strict=True):
+            yield row, _attempt(_tokens_of, key, row), _attempt(_text_of, key, row)
+
+
+def _keys(keys: KeyService, names: list[Any]) -> list[bytes | CorruptStore | None]:
+    sound = [name if isinstance(name, bytes) else b"" for name in names]
+    try:
+        return list(keys.read(sound))
+    except CorruptStore:  # one of them: which?
+        found: list[bytes | CorruptStore | None] = []
+        for name in sound:
+            try:
+                found += keys.read([name])
+            except CorruptStore as exc:
+                found.append(exc)
+        return found
+
+
+def _attempt(read: Any, key: bytes | CorruptStore | None, row: Any) -> Any:
+    try:
+        if isinstance(key, CorruptStore):
+            raise key
+        return read(key, row)
+    except CorruptStore as exc:
+        return exc
+
+
+def _tokens_of(key: bytes | None, row: Any) -> npt.NDArray[np.int32] | None:
+    return decode_tokens(_decrypted(key, _TOKENS, row, row.tokens)) if "tokens" in row._fields else None
+
+
+def _text_of(key: bytes | None, row: Any) -> str | None:
+    stored = row.text if "text" in row._fields else None
+    return None if stored is None else decode_text(_decrypted(key, _TEXT, row, stored))
+
+
+def _decrypted(key: bytes | None, number: int, row: Any, stored: Any) -> bytes:
+    if key is None:
+        raise CorruptStore("its key was destroyed or lost: it cannot be read any more")
+    if not isinstance(stored, bytes):
+        raise CorruptStore("a stored document is damaged: its bytes are missing")
+    return decrypt(key, number, stored, _about(row.place))
+
+
+def _about(place: int) -> bytes:
+    return place.to_bytes(8, "little", signed=True)

@@ -1,0 +1,60 @@
+"""Queries on when documents expire.
+
+Every function works inside the caller's session: nothing is durable before that session's block ends without an error.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from memodb.catalog.columns import aware, identifier
+from memodb.catalog.execution import changed, chunks
+from memodb.catalog.filters import among
+from memodb.catalog.models import TABLES, Document, DocumentState
+from memodb.catalog.registry import bump_collection
+from memodb.catalog.seals import resealed
+from memodb.catalog.visibility import Scope, expired, now, scoped
+
+__all__ = ["expired_ids", "expired_places", "next_expiry", "set_expiry"]
+
+_CHUNK = 5000
+_LIVE = Document.state == DocumentState.LIVE.value
+
+
+def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires_at: datetime | None) -> int:
+    """Set or clear when visible documents expire; the number of them.
+
+    Raises
+    ------
+    InvalidInput
+        The time has no timezone.
+    """
+    value = None if expires_at is None else aware(expires_at, "expires_at")
+    found = 0
+    for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
+        chosen = (Document.collection_id == collection_id, among(chunk), scoped(Scope.VISIBLE))
+        statement = update(Document).where(*chosen).values(**resealed(TABLES["document"], expires_at=value))
+        found += changed(session, statement)
+    if found:
+        bump_collection(session, collection_id)
+    return found
+
+
+def next_expiry(session: Session, collection_id: str, after: datetime) -> datetime | None:
+    """When the next document of the collection expires, later than a time; None where none will."""
+    statement = select(func.min(Document.expires_at, type_=Document.expires_at.type))
+    return session.scalar(statement.where(Document.collection_id == collection_id, Document.expires_at > after))
+
+
+def expired_places(session: Session, collection_id: str, at: datetime) -> list[tuple[int, str]]:
+    """Row key and segment of the live documents that have expired by a time."""
+    chosen = (Document.collection_id == collection_id, expired(at), _LIVE)
+    return [(row[0], row[1]) for row in session.execute(select(Document.place, Document.segment_id).where(*chosen))]
+
+
+def expired_ids(session: Session, collection_id: str) -> list[str]:
+    """Ids of the documents that have expired, live or in quarantine, ascending."""
+    chosen = (Document.collection_id == collection_id, expired(now()), scoped(Scope.STORED))
+    return sorted(session.scalars(select(Document.id).where(*chosen)))

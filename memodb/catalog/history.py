@@ -1,0 +1,82 @@
+"""Queries on what was done: the audit log's lines, and the backups that were taken.
+
+Every function works inside the caller's session: nothing is durable before that session's block ends without an error.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from memodb.catalog.execution import changed
+from memodb.catalog.models import TABLES, AuditEntry, Backup
+from memodb.catalog.seals import inserted, resealed
+from memodb.errors import NotFound
+
+__all__ = ["BackupRow", "add_backup", "append_lines", "backups", "destroy_backup", "line_count", "lines"]
+
+_AT_A_TIME = 500
+
+
+@dataclass(frozen=True)
+class BackupRow:
+    """A backup that was taken.
+
+    Parameters
+    ----------
+    keep_until : datetime or None
+        When its keeper said it would be destroyed.
+    destroyed_at : datetime or None
+        When its keeper said that it was.
+    """
+
+    id: str
+    created_at: datetime
+    keep_until: datetime | None
+    destroyed_at: datetime | None = None
+
+
+def line_count(session: Session) -> int:
+    """Lines of the audit log: the number of the next one."""
+    return int(session.scalar(select(func.coalesce(func.max(AuditEntry.seq) + 1, 0))) or 0)
+
+
+def append_lines(session: Session, lines: Iterable[bytes]) -> None:
+    """Append lines to the audit log."""
+    for seq, line in enumerate(lines, line_count(session)):
+        session.execute(inserted(TABLES["audit"], seq=seq, entry=line))
+
+
+def lines(session: Session, start: int = 0) -> Iterator[bytes]:
+    """The audit log's lines from a number on; a few at a time in memory."""
+    statement = select(AuditEntry.entry).where(AuditEntry.seq >= start).order_by(AuditEntry.seq)
+    yield from session.scalars(statement, execution_options={"yield_per": _AT_A_TIME})
+
+
+def add_backup(session: Session, row: BackupRow) -> None:
+    """Remember that a backup was taken."""
+    session.execute(inserted(TABLES["backup"], **vars(row)))
+
+
+def destroy_backup(session: Session, backup_id: str, at: datetime) -> None:
+    """Record that a backup is no more.
+
+    Raises
+    ------
+    NotFound
+        No such backup was taken, or it is gone already.
+    """
+    chosen = (Backup.id == backup_id, Backup.destroyed_at.is_(None))
+    statement = update(Backup).where(*chosen).values(**resealed(TABLES["backup"], destroyed_at=at))
+    if not changed(session, statement):
+        raise NotFound(f"the store knows of no backup {backup_id!r} that is not destroyed: list them with backups()")
+
+
+def backups(session: Session, *, before: datetime | None = None) -> list[BackupRow]:
+    """Backups that were taken, the oldest first; before a time, and still kept, where one is given."""
+    statement = select(Backup.id, Backup.created_at, Backup.keep_until, Backup.destroyed_at)
+    if before is not None:
+        statement = statement.where(Backup.created_at < before, Backup.destroyed_at.is_(None))
+    return [BackupRow(*row) for row in session.execute(statement.order_by(Backup.created_at, Backup.id))]
