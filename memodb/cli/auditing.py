@@ -65,7 +65,7 @@ def head(settings: Settings, output: Path | None) -> None:
         if settings.json:
             write_json({"size": signed["size"], "output": str(output)})
         elif not settings.quiet:
-            complain(f"wrote the head of {counted(signed['size'], 'entry')} to {plain(str(output))}")
+            complain(f"wrote the head of {counted(signed['size'], 'line')} to {output}")
     elif settings.json:
         write_json(signed)
     else:
@@ -90,4 +90,4 @@ def export(settings: Settings, file: Path) -> None:
     if settings.json:
         write_json({"exported": count, "output": str(file)})
     elif not settings.quiet:
-        complain(f"exported {counted(count, 'entry')} to {plain(str(file))}")
+        click.echo(f"exported {counted(count, 'line')} to {plain(str(file))}")

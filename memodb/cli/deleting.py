@@ -184,7 +184,7 @@ def print_receipt(settings: Settings, receipt: memodb.Receipt, file: Path | None
     if receipt.held:
         click.echo(
             f"HELD: {counted(len(receipt.held), 'document')} gone from every answer; a legal hold keeps what is stored "
-            f"of them until `memodb hold release`: {plain(' '.join(receipt.held))}"
+            f"of them until `memodb hold release`, with a new receipt then: {plain(' '.join(receipt.held))}"
         )
     got = f"memodb receipt get {receipt.id} --output receipt.json" if file is None else f"written to {plain(str(file))}"
     name = "receipt.json" if file is None else plain(str(file))

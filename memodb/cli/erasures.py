@@ -12,7 +12,7 @@ from memodb.cli.command import command
 from memodb.cli.deleting import signed_bytes
 from memodb.cli.failures import complain
 from memodb.cli.options import READS, RECORDS, Settings, output_file, pass_settings
-from memodb.cli.output import plain, replacing, table, write_json, write_text
+from memodb.cli.output import replacing, table, write_json, write_text
 from memodb.cli.receipts import receipt
 from memodb.errors import ReadOnlyStore
 
@@ -86,7 +86,7 @@ def get(settings: Settings, erasure: str, output: Path | None) -> None:
     if settings.json:
         write_json({"output": str(output), "nbytes": len(data)})
     elif not settings.quiet:
-        complain(f"wrote {plain(str(output))}")
+        complain(f"wrote {output}")
 
 
 @command(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,14 +72,16 @@ class Ledger:
             raise StoreError(f"{self.path} is a link or a file where the ledger belongs: move it away")
         return True
 
-    def create(self, signing: bytes, suppression: bytes) -> None:
-        """Make the ledger, with an empty log: whole and durable when this returns, or not at all.
+    def create(self, signing: bytes, suppression: bytes, lines: Iterable[bytes] = ()) -> None:
+        """Make the ledger: whole and durable when this returns, or not at all.
 
         Parameters
         ----------
         signing : bytes
             The private key, PEM.
         suppression : bytes (32,)
+        lines : iterable of bytes
+            Of the log, which is empty without.
 
         Raises
         ------
@@ -96,7 +98,7 @@ class Ledger:
         with beside(self.path) as made:
             write_file(made / self._signing.name, [signing])
             write_file(made / self._suppression.name, [suppression])
-            write_file(made / self._log.name, [])
+            write_file(made / self._log.name, (line + b"\n" for line in lines))
             place(made, self.path)
 
     def signing(self) -> bytes:
@@ -188,9 +190,7 @@ class Ledger:
             There is a ledger already.
         DiskFull, StoreError, SyncFailed
         """
-        other = Ledger(path)
-        other.create(self.signing(), self.suppression())
-        write_file(path / self._log.name, (line + b"\n" for line in self.lines()))
+        Ledger(path).create(self.signing(), self.suppression(), self.lines())
 
     def _end(self, descriptor: int) -> int:
         """Where the last line ends."""

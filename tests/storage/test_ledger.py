@@ -87,9 +87,13 @@ def test_lines_come_back_in_order(tmp_path_factory: pytest.TempPathFactory, writ
     expected = [line for batch in written for line in batch]
     assert list(Ledger(ledger.path).lines()) == expected
     assert ledger.count() == len(expected)
-    ledger.copy_lines_to(folder / "copy")
-    assert (folder / "copy").read_bytes() == log(ledger).read_bytes() == b"".join(line + b"\n" for line in expected)
-    assert stat.S_IMODE((folder / "copy").stat().st_mode) == 0o600
+    ledger.copy_to(folder / "copy")
+    copy = Ledger(folder / "copy")
+    assert log(copy).read_bytes() == log(ledger).read_bytes() == b"".join(line + b"\n" for line in expected)
+    assert (copy.signing(), copy.suppression()) == (PEM, SECRET)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in copy.path.iterdir()} == {0o600}
+    with pytest.raises(Conflict):
+        ledger.copy_to(folder / "copy")
 
 
 @given(batches, batches.filter(len), batches.filter(len))
@@ -139,7 +143,7 @@ def test_a_line_without_end_is_no_torn_line(ledger: Ledger, before: bytes, size:
     with pytest.raises(CorruptStore, match="longer than 4096"):
         list(ledger.lines())
     with pytest.raises(CorruptStore):
-        ledger.copy_lines_to(ledger.path.parent / "copy")
+        ledger.copy_to(ledger.path.parent / "copy")
     assert not (ledger.path.parent / "copy").exists()
 
 
