@@ -9,20 +9,24 @@ checks clean gets its manifest, and only what has one can be restored.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from memodb.catalog import Catalog, history, now, registry
+from sqlalchemy.orm import Session
+
+from memodb.catalog import Catalog, Filters, Scope, documents, history, now, registry
 from memodb.catalog.columns import aware
 from memodb.catalog.connection import MEMORY
 from memodb.catalog.history import BackupRow
 from memodb.cipher import KeyService, MemoryKeys
-from memodb.collection import check
-from memodb.errors import Conflict, CorruptStore, InvalidInput, LedgerMissing
+from memodb.collection import Collection, check
+from memodb.errors import Conflict, CorruptStore, InvalidInput, LedgerMissing, ReadOnlyStore
 from memodb.ledger import ledger_at, unbind
 from memodb.opening import Engine, Options, open_engine
 from memodb.storage import (
@@ -41,12 +45,12 @@ from memodb.storage import (
     write_manifest,
 )
 
-__all__ = ["Backup", "backup", "restore"]
+__all__ = ["Backup", "backup", "record_backup", "restore"]
 
 
 @dataclass(frozen=True)
 class CollectionBackup:
-    """A collection in a backup: its documents, tokens, and the SHA-256 over every count of its memory."""
+    """A collection in a backup: its documents (expired and quarantined ones too), tokens, and a SHA-256 over both."""
 
     name: str
     documents: int
@@ -120,8 +124,13 @@ def backup(engine: Engine, path: str | os.PathLike[str], *, keep_until: datetime
     with beside(target) as made:
         copy = StoreDirectory(made)
         taken = BackupRow(secrets.token_hex(16), now(), until)
-        _copy_state(engine, copy)
-        collections = _verified(made, engine.foreign_keys)
+        with engine.steady(), _remembered(engine, taken):
+            _copy_state(engine, copy)
+        try:
+            collections, audit = _verified(made, engine.foreign_keys)
+        except BaseException:
+            _forget(engine, taken)
+            raise
         copy.strip()
         sync_file(copy.catalog)
         with saying(f"the backup {made} cannot be read"):
@@ -133,14 +142,27 @@ def backup(engine: Engine, path: str | os.PathLike[str], *, keep_until: datetime
         stated = {
             "id": taken.id,
             "created_at": taken.created_at.isoformat(),
-            "audit": _audit(copy, engine.foreign_keys),
+            "audit": audit,
             "collections": list(map(asdict, collections)),
             "files": files,
         }
         write_manifest(copy.backup, stated)
         place(made, target)
-        _remember(engine, taken)
     return Backup.of(target, stated)
+
+
+def record_backup(engine: Engine, path: str | os.PathLike[str], keep_until: datetime | None) -> None:
+    """Record a backup that is there: see :meth:`memodb.Store.backup_taken`."""
+    until = None if keep_until is None else aware(keep_until, "keep_until")
+    engine.catalog.require_usable()
+    stated = read_manifest(StoreDirectory(_directory(path)).backup)
+    with engine.catalog.read() as session:
+        known = {row.id for row in history.backups(session)}
+    if stated["id"] in known:
+        raise Conflict(f"the backup {stated['id']} is recorded already")
+    if engine.read_only:
+        raise ReadOnlyStore(f"the store {engine.path} was opened with read_only=True")
+    _remember(engine, BackupRow(stated["id"], datetime.fromisoformat(stated["created_at"]), until))
 
 
 def _remember(engine: Engine, taken: BackupRow) -> None:
@@ -154,10 +176,26 @@ def _remember(engine: Engine, taken: BackupRow) -> None:
         engine.audit.mirror()
 
 
-def _audit(copy: StoreDirectory, keys: KeyService | None) -> int:
-    """How many lines of the audit log a copy knows: a ledger with fewer is too old to restore it by."""
-    with Catalog.open(copy.catalog, keys=keys, read_only=True) as catalog, catalog.read() as session:
-        return history.line_count(session)
+@contextlib.contextmanager
+def _remembered(engine: Engine, taken: BackupRow) -> Iterator[None]:
+    """Record a backup before it is copied: receipts of what is deleted while it is checked are to tell of it."""
+    _remember(engine, taken)
+    try:
+        yield
+    except BaseException:
+        _forget(engine, taken)
+        raise
+
+
+def _forget(engine: Engine, taken: BackupRow) -> None:
+    """Record that a backup came to nothing."""
+    if engine.read_only:
+        return
+    with engine.steady():
+        with engine.catalog.write() as session:
+            history.destroy_backup(session, taken.id, now())
+            engine.audit.record(session, "backup_destroyed", None, [taken.id])
+        engine.audit.mirror()
 
 
 def _copy_state(engine: Engine, copy: StoreDirectory) -> None:
@@ -177,8 +215,14 @@ def _copy_state(engine: Engine, copy: StoreDirectory) -> None:
             copy.take_tiles(engine.directory, named)
 
 
-def _verified(path: Path, keys: KeyService | None) -> tuple[CollectionBackup, ...]:
+def _verified(path: Path, keys: KeyService | None) -> tuple[tuple[CollectionBackup, ...], int]:
     """Open a copy for writing, as after a crash, and compare everything with everything.
+
+    Returns
+    -------
+    collections : tuple of CollectionBackup
+    audit : int
+        Lines of the audit log that it knows: a ledger with fewer is too old to restore it by.
 
     Raises
     ------
@@ -194,12 +238,21 @@ def _verified(path: Path, keys: KeyService | None) -> tuple[CollectionBackup, ..
                     f"collection {collection.name!r} is damaged: {report.remaining[0]}; run `memodb check --fix` on "
                     "the store, or restore an older backup"
                 )
-            with collection.reading() as memory:
-                digest = memory.digest()
-            tokens = sum(segment.tokens for segment in memory.segments.values())
-            found.append(CollectionBackup(collection.name, report.documents, tokens, digest))
+            with engine.catalog.read() as session:
+                found.append(_described(session, collection))
         engine.catalog.shrink()
-        return tuple(found)
+        with engine.catalog.read() as session:
+            return tuple(found), history.line_count(session)
+
+
+def _described(session: Session, collection: Collection) -> CollectionBackup:
+    """What a collection holds, by its rows alone: what a clock changes is no difference between two looks at it."""
+    state = hashlib.sha256()
+    count = tokens = 0
+    for row in documents.select(session, collection.id, Filters(scope=Scope.STORED), order="id"):
+        state.update(row.digest + f"{row.state.value} {row.expires_at}\n".encode())
+        count, tokens = count + 1, tokens + row.token_count
+    return CollectionBackup(collection.name, count, tokens, state.hexdigest())
 
 
 def restore(
@@ -275,7 +328,7 @@ def restore(
         for name, file in stated["files"].items():
             if copy_file(source / name, made / name) != file["sha256"]:
                 raise CorruptStore(f"{source / name} is not as it was when the backup was made: take another backup")
-        restored = _verified(made, keys)
+        restored, _ = _verified(made, keys)
         if [asdict(collection) for collection in restored] != stated["collections"]:
             raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")
         if without_ledger:

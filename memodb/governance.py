@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from memodb import erasure, opening
+from memodb.backup import record_backup
 from memodb.catalog import history
 from memodb.catalog.history import BackupRow
 from memodb.collection import Collection, Document, Transaction
@@ -170,9 +171,9 @@ class Governance:
         """Say when documents expire, or with None that they do not: from then on no read path returns them."""
         return erasure.set_expiry(self._collection, expires_at, ids, filters)
 
-    def sweep(self, reason: str | None = None) -> Receipt:
+    def sweep(self, reason: str | None = None, *, dry_run: bool = False) -> Receipt:
         """Delete what has expired; EmptySelection where nothing has."""
-        return erasure.sweep(self._collection, reason)
+        return erasure.sweep(self._collection, reason, dry_run=dry_run)
 
     # -- suppression -----------------------------------------------------------------------------------------------
 
@@ -214,12 +215,24 @@ class Governance:
     @property
     def public_key(self) -> str:
         """The key that receipts and heads are signed with, PEM: give it to whoever is to check them."""
-        return self._engine.audit.signer.public_pem.decode()
+        return self._engine.audit.public_key
 
     def backups(self) -> list[BackupRow]:
         """The backups that were taken of the store, the oldest first."""
         with self._engine.catalog.read() as session:
             return history.backups(session)
+
+    def backup_taken(self, path: str | os.PathLike[str], keep_until: datetime | None = None) -> None:
+        """Record a backup that was taken through a handle that only reads, so that receipts of later deletions tell.
+
+        Raises
+        ------
+        NotFound, CorruptStore
+            The path is no finished backup.
+        Conflict
+            It is recorded already.
+        """
+        record_backup(self._engine, path, keep_until)
 
     def backup_destroyed(self, backup_id: str) -> None:
         """Record that a backup is no more, and sign the receipts that told of it again.

@@ -54,14 +54,14 @@ def opened_audit(catalog: Catalog, directory: StoreDirectory, options: Options) 
         return _bound(catalog, secrets.token_hex(16) if stated is None else stated["store"], ledger, options)
     if not ledger.exists():
         if options.read_only:  # nothing is signed or erased by who only reads
-            return AuditLog(catalog, stated["store"], None, options.actor)
+            return AuditLog(catalog, stated["store"], None, options.actor, stated["public_key"])
         raise LedgerMissing(
             f"the ledger of {directory.path} is not at {ledger.path}: put it back, or say where it is (ledger=..., or "
             "MEMODB_LEDGER for the command line). Without it a store could not tell what was erased since it was copied"
         )
-    audit = AuditLog(catalog, stated["store"], ledger, options.actor)
-    if not options.read_only and audit.signer.public_pem.decode() != stated["public_key"]:
-        raise StoreMismatch(f"the ledger at {ledger.path} is another store's: name the one of {directory.path}")
+    audit = AuditLog(catalog, stated["store"], ledger, options.actor, stated["public_key"])
+    if not options.read_only:
+        _ = audit.signer  # is it the store's?
     _require_one_history(audit, ledger, directory, options)
     return audit
 

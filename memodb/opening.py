@@ -337,11 +337,18 @@ def _require_keys(catalog: Catalog, directory: StoreDirectory) -> None:
     """Refuse a store whose keys are not there: an empty key file would say of every document that it was forgotten."""
     with catalog.read() as session:
         sample = list(islice(registry.named_keys(session), _SAMPLE))
-    if sample and (catalog.keys is None or all(key is None for key in catalog.keys.read(sample))):
+    if sample and not any(_has(catalog.keys, name) for name in sample):
         raise CorruptStore(
             f"none of the keys that {directory.path} names is there: put back its file {directory.keys.name!r}, name "
             "the key service that it was created with (keys=...), or restore it from a backup"
         )
+
+
+def _has(keys: KeyService | None, name: bytes) -> bool:
+    try:
+        return keys is not None and keys.read([name])[0] is not None
+    except CorruptStore:  # damaged, and there: its document alone cannot be read
+        return True
 
 
 def _tidy(engine: Engine, directory: StoreDirectory, options: Options) -> None:

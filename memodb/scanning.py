@@ -12,25 +12,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memodb.catalog import Filters, Scope, documents
+from memodb.catalog import Filters, Scope, documents, registry
 from memodb.cipher import KeyService
-from memodb.collection import export
+from memodb.collection import Collection, check, export
 from memodb.erasure.search import Hit, Needles, require_control, search_files, search_rows, temporary_places
 from memodb.errors import InvalidInput, InvalidText, StoreError
 from memodb.opening import Engine, Options, open_engine
+from memodb.proof import Tree, leaf_hash, verify
 from memodb.provenance import trace
 from memodb.recall import lookup
-from memodb.storage import StoreDirectory, path_text
+from memodb.storage import KeyFile, StoreDirectory, path_text
 from memodb.text import Tokenizer
 
-__all__ = ["ScanReport", "scan", "searching"]
+__all__ = ["ReceiptScan", "ScanReport", "scan", "scan_receipt", "searching"]
 
 _AT_ONCE = 64
 _CHARACTERS = 1 << 16
@@ -203,6 +205,129 @@ def _remembered(engine: Engine, needles: Needles) -> tuple[tuple[str, ...], int,
                 answered += int((lookup(collection, contexts, 1).context_length >= longest).sum())
                 asked += len(unknown)
     return tuple(sorted(stored)), asked, answered
+
+
+# -- receipts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReceiptScan:
+    """What of a receipt was looked for in its store, and what speaks against it.
+
+    Parameters
+    ----------
+    id : str
+        Of the erasure.
+    checked : tuple of str
+        What was compared, in words.
+    findings : tuple of str
+        What contradicts the receipt.
+    """
+
+    id: str
+    checked: tuple[str, ...]
+    findings: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "id": self.id,
+            "checked": list(self.checked),
+            "findings": list(self.findings),
+            "clean": self.clean,
+        }
+
+
+def scan_receipt(
+    path: str | os.PathLike[str],
+    receipt: bytes | str | Mapping[str, Any],
+    *,
+    ledger: str | os.PathLike[str] | None = None,
+    keys: KeyService | None = None,
+) -> ReceiptScan:
+    """Look whether what a receipt says of a store still holds: the texts are not needed, and nobody has them any more.
+
+    Parameters
+    ----------
+    path : path
+        Of a store that may be in use.
+    receipt : JSON or mapping
+        A signed receipt.
+    ledger, keys
+        As for :func:`memodb.connect`.
+
+    Raises
+    ------
+    StoreNotFound, CorruptStore, StoreError
+        The store cannot be looked at.
+    InvalidInput
+        It is no receipt at all.
+    """
+    verdict = verify(receipt)
+    statement = verdict.statement
+    if not statement:
+        raise InvalidInput(f"this is no receipt: {verdict.problems[0]}")
+    findings = [f"the receipt is not valid: {problem}" for problem in verdict.problems]
+    checked = ["its signature, and its entry's place in the log that its head signs"]
+    with open_engine(path_text(path), Options(ledger=ledger, keys=keys)) as engine:
+        if statement.get("store") != engine.audit.store:
+            findings.append("it is of another store")
+            return ReceiptScan(str(statement.get("id")), tuple(checked), tuple(findings))
+        checked.append(f"the store's log: {engine.audit.tree().size:,} entries")
+        findings += _log_findings(engine, receipt)
+        found = [each for each in engine.collections() if each.id == statement.get("collection")]
+        for collection in found:
+            checked += [
+                "the catalog: no document of its pseudonyms from before it was completed",
+                "the collection: rows, texts, memories and tiles against each other, memories memorised anew",
+            ]
+            findings += _left_findings(collection, statement)
+            findings += check(collection).findings
+        if not found:
+            checked.append("its collection is no more")
+        checked.append("the store: keys that are doomed or that nothing names, tiles that nothing names")
+        findings += _orphan_findings(engine)
+    return ReceiptScan(str(statement.get("id")), tuple(checked), tuple(findings))
+
+
+def _log_findings(engine: Engine, receipt: bytes | str | Mapping[str, Any]) -> Iterator[str]:
+    document = receipt if isinstance(receipt, Mapping) else json.loads(receipt)
+    audit = document["audit"]
+    if audit is None:
+        yield "it has no entry in the audit log: the erasure was not verified when it was signed"
+        return
+    lines = [entry.to_bytes() for entry in engine.audit.entries()]
+    head = audit["head"]
+    if len(lines) < head["size"] or Tree(map(leaf_hash, lines[: head["size"]])).root.hex() != head["root"]:
+        yield "the store's audit log does not begin with what the receipt's head signs: it was cut off or changed"
+
+
+def _left_findings(collection: Collection, statement: Mapping[str, Any]) -> Iterator[str]:
+    pseudonyms = set(statement.get("documents", ()))
+    completed_at = datetime.fromisoformat(statement["completed_at"])
+    with collection.catalog.read() as session:
+        rows = documents.select(session, collection.id, Filters(scope=Scope.ANY))
+        left = [row for row in rows if collection.pseudonym(row.id).hex() in pseudonyms]
+    for row in left:
+        if row.created_at <= completed_at:
+            yield f"the document {row.id!r} is in the catalog, in the state {row.state.value!r}"
+
+
+def _orphan_findings(engine: Engine) -> Iterator[str]:
+    with engine.catalog.read() as session:
+        doomed, keys = registry.doomed(session), registry.key_count(session)
+        named = registry.named_tiles(session)
+    if doomed:
+        yield f"{len(doomed)} keys are doomed and not destroyed yet"
+    if isinstance(engine.catalog.keys, KeyFile) and engine.catalog.keys.count != keys:
+        yield f"the key file has {engine.catalog.keys.count} keys, and {keys} are named"
+    if engine.directory is not None and (left := engine.directory.unnamed(named)):
+        yield f"there are {len(left)} tiles that nothing names"
 
 
 # -- in a process of its own -------------------------------------------------------------------------------------------

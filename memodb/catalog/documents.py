@@ -259,20 +259,31 @@ def existing(session: Session, collection_id: str, ids: Iterable[str]) -> set[st
 
 
 def tokens_of(
-    session: Session, collection_id: str, ids: Iterable[str], scope: Scope = Scope.VISIBLE
+    session: Session,
+    collection_id: str,
+    ids: Iterable[str],
+    scope: Scope = Scope.VISIBLE,
+    at: datetime | None = None,
 ) -> dict[str, Tokens]:
-    """Token arrays (int32, shape (n,)) of those of `ids` that are documents of the collection in this scope.
+    """Token arrays (int32, shape (n,)) of those of `ids` that are documents of the collection in this scope, now or at
+    a time.
 
     Raises
     ------
     CorruptStore
         A row is not as it was written, its key is gone, or its array does not decode.
     """
-    rows = _by_id(session, collection_id, ids, scope, _LOCKED_TOKENS, _DAMAGED)
+    rows = _by_id(session, collection_id, ids, scoped(scope, at), _LOCKED_TOKENS, _DAMAGED)
     return {row.id: _intact(row, tokens) for row, tokens, _ in opened(session, rows)}
 
 
-def texts_of(session: Session, collection_id: str, ids: Iterable[str], scope: Scope = Scope.VISIBLE) -> dict[str, str]:
+def texts_of(
+    session: Session,
+    collection_id: str,
+    ids: Iterable[str],
+    scope: Scope = Scope.VISIBLE,
+    at: datetime | None = None,
+) -> dict[str, str]:
     """Stored texts of those of `ids` that have one; the others' texts are what the tokenizer makes of their tokens.
 
     Raises
@@ -281,7 +292,7 @@ def texts_of(session: Session, collection_id: str, ids: Iterable[str], scope: Sc
         A stored text does not decode, or its key is gone.
     """
     found = {}
-    rows = (row for row in _by_id(session, collection_id, ids, scope, _LOCKED_TEXT) if row.text is not None)
+    rows = (row for row in _by_id(session, collection_id, ids, scoped(scope, at), _LOCKED_TEXT) if row.text is not None)
     for row, _, text in opened(session, rows):
         if isinstance(text, CorruptStore):
             raise _damaged(row) from text
@@ -290,9 +301,11 @@ def texts_of(session: Session, collection_id: str, ids: Iterable[str], scope: Sc
     return found
 
 
-def _by_id(session: Session, collection_id: str, ids: Iterable[str], scope: Scope, *columns: Any) -> Iterator[Any]:
+def _by_id(
+    session: Session, collection_id: str, ids: Iterable[str], scope: sa.ColumnElement[bool], *columns: Any
+) -> Iterator[Any]:
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk), scoped(scope))
+        chosen = (Document.collection_id == collection_id, among(chunk), scope)
         statement = sa.select(Document.id, Document.place, Document.key, *columns).where(*chosen)
         yield from session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME})
 
@@ -315,11 +328,11 @@ def _damaged(row: Any) -> CorruptStore:
     return CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
 
 
-def ids_at(session: Session, collection_id: str, places: Iterable[int]) -> dict[int, str]:
-    """Ids of the visible documents whose row keys are these; keys that name nothing are passed over."""
+def ids_at(session: Session, collection_id: str, places: Iterable[int], at: datetime | None = None) -> dict[int, str]:
+    """Ids of the documents visible now, or at a time, whose row keys are these; others are passed over."""
     found: dict[int, str] = {}
     for chunk in chunks(places, _CHUNK):
-        chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE), _at(chunk))
+        chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE, at), _at(chunk))
         found.update((row[0], row[1]) for row in session.execute(sa.select(Document.place, Document.id).where(*chosen)))
     return found
 

@@ -13,7 +13,7 @@ from memodb.catalog.columns import aware, identifier
 from memodb.catalog.execution import changed, chunks
 from memodb.catalog.filters import among
 from memodb.catalog.models import TABLES, Document, DocumentState
-from memodb.catalog.registry import bump_collection
+from memodb.catalog.registry import bump_segments
 from memodb.catalog.seals import resealed
 from memodb.catalog.visibility import Scope, expired, now, scoped
 
@@ -23,8 +23,14 @@ _CHUNK = 5000
 _LIVE = Document.state == DocumentState.LIVE.value
 
 
-def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires_at: datetime | None) -> int:
-    """Set or clear when visible documents expire; the number of them.
+def set_expiry(
+    session: Session,
+    collection_id: str,
+    ids: Iterable[str],
+    expires_at: datetime | None,
+    scope: Scope = Scope.VISIBLE,
+) -> int:
+    """Set or clear when documents expire, visible ones unless said otherwise; the number of them.
 
     Raises
     ------
@@ -33,12 +39,14 @@ def set_expiry(session: Session, collection_id: str, ids: Iterable[str], expires
     """
     value = None if expires_at is None else aware(expires_at, "expires_at")
     found = 0
+    touched: set[str] = set()
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk), scoped(Scope.VISIBLE))
+        chosen = (Document.collection_id == collection_id, among(chunk), scoped(scope))
+        touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
         statement = update(Document).where(*chosen).values(**resealed(TABLES["document"], expires_at=value))
         found += changed(session, statement)
     if found:
-        bump_collection(session, collection_id)
+        bump_segments(session, collection_id, touched)  # a reader may have subtracted what now stays
     return found
 
 

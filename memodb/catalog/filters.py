@@ -43,6 +43,8 @@ class Filters:
         explicit null, never an absent key.
     scope : Scope
         Visible documents unless said otherwise.
+    at : datetime
+        Visible then, instead of now: for a read that asks more than once.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Filters:
     expires_before: datetime | None = None
     metadata: Mapping[str, Scalar] | None = None
     scope: Scope = Scope.VISIBLE
+    at: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.ids is not None:
@@ -86,7 +89,7 @@ class Filters:
         InvalidInput
             A name that is no filter, with the list of those that are; or a value as the class says.
         """
-        allowed = [field.name for field in fields(cls) if field.name != "scope"]
+        allowed = [field.name for field in fields(cls) if field.name not in ("scope", "at")]
         unknown = sorted(set(conditions) - set(allowed))
         if unknown:
             raise InvalidInput(f"unknown filter {', '.join(map(repr, unknown))}; the filters are: {', '.join(allowed)}")
@@ -139,7 +142,7 @@ def conditions(collection_id: str, filters: Filters) -> list[ColumnElement[bool]
         found.append(Document.created_at >= filters.created_after)
     if filters.expires_before is not None:
         found.append(Document.expires_at < filters.expires_before)
-    found.append(scoped(filters.scope))
+    found.append(scoped(filters.scope, filters.at))
     for key, value in (filters.metadata or {}).items():
         found += _metadata_conditions(key, value)
     return found

@@ -5,7 +5,7 @@ Every function works inside the caller's session: nothing is durable before that
 
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import identifier
@@ -21,20 +21,23 @@ _CHUNK = 5000
 
 
 def set_aside(session: Session, collection_id: str, ids: Iterable[str]) -> int:
-    """Put visible documents into quarantine; the number of them."""
-    return _move(session, collection_id, ids, Scope.VISIBLE, DocumentState.QUARANTINED)
+    """Put live documents into quarantine, expired or not; the number of them."""
+    live = Document.state == DocumentState.LIVE.value
+    return _move(session, collection_id, ids, live, DocumentState.QUARANTINED)
 
 
 def release(session: Session, collection_id: str, ids: Iterable[str]) -> int:
     """Bring documents back from quarantine; the number of them."""
-    return _move(session, collection_id, ids, Scope.QUARANTINED, DocumentState.LIVE)
+    return _move(session, collection_id, ids, scoped(Scope.QUARANTINED), DocumentState.LIVE)
 
 
-def _move(session: Session, collection_id: str, ids: Iterable[str], scope: Scope, state: DocumentState) -> int:
+def _move(
+    session: Session, collection_id: str, ids: Iterable[str], before: ColumnElement[bool], state: DocumentState
+) -> int:
     moved = 0
     touched: set[str] = set()
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk), scoped(scope))
+        chosen = (Document.collection_id == collection_id, among(chunk), before)
         touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
         moved += changed(session, update(Document).where(*chosen).values(state=state.value))
     if moved:

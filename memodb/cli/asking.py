@@ -34,5 +34,5 @@ def agreed(question: str, ids: Sequence[str], *, held: Collection[str] = ()) -> 
         click.echo(f"  ... and {len(ids) - _SHOWN:,} more", err=True)
     if click.confirm(question, err=True):
         return True
-    complain("nothing was deleted")
+    complain("nothing was done")
     return False

@@ -34,7 +34,7 @@ _STORE = ("path", "ledger", "actor", "json", "quiet")
 def backup(settings: Settings, directory: str, keep_until: datetime | None) -> None:
     """Copy the store, with all its collections, to a new DIRECTORY while others use it, open the copy and compare
     everything in it with everything. Only a copy that checks clean is kept. The store remembers it, so that receipts of
-    later deletions tell of it, unless another process has the store open for writing.
+    later deletions tell of it; where another process has it open for writing, tell it with `memodb backups --taken`.
     """
     with _writing_if_possible(settings) as engine:
         from memodb import backup as making
@@ -47,8 +47,8 @@ def backup(settings: Settings, directory: str, keep_until: datetime | None) -> N
         click.echo(f"backup {made.id}: when it is gone, say so with `memodb backups --destroyed ID`")
     if not remembered:
         complain(
-            "another process has the store open for writing, so the store does not remember this backup: receipts will "
-            "not tell of it"
+            "another process has the store open for writing, so the store does not remember this backup, and receipts "
+            f"do not tell of it: say so later with `memodb backups --taken {made.path}`"
         )
 
 
@@ -67,25 +67,38 @@ def _writing_if_possible(settings: Settings) -> Engine:
         "memodb backups",
         "memodb backups --json",
         "memodb backups --destroyed 1b7d35e6c2f04a8995d3a1c8e4f60b72",
+        "memodb backups --taken saturday.backup --keep-until 2031-01-01T00:00Z",
     ),
 )
 @click.option("--destroyed", metavar="ID", help="Record that this one is no more, and sign again what told of it.")
+@click.option("--taken", metavar="DIRECTORY", help="Record this one, which was taken while another process wrote.")
+@click.option("--keep-until", type=zoned_time, metavar="TIME", help="With --taken: when it will be destroyed.")
 @pass_settings
-def backups(settings: Settings, destroyed: str | None) -> None:
+def backups(settings: Settings, destroyed: str | None, taken: str | None, keep_until: datetime | None) -> None:
     """List the backups that the store remembers, the oldest first, and when each was to be destroyed and was. With
     --destroyed say that one is no more: memodb cannot see it, and takes your word, which the audit log keeps.
     """
+    if destroyed is not None and taken is not None:
+        raise click.UsageError("--destroyed and --taken go apart: each tells of one backup")
+    if keep_until is not None and taken is None:
+        raise click.UsageError("--keep-until needs --taken: what was said of another backup stays")
     from memodb.catalog import history
 
-    with opening.engine(settings, read_only=destroyed is None) as engine:
+    with opening.engine(settings, read_only=destroyed is None and taken is None) as engine:
+        with engine.catalog.read() as session:
+            before = history.backups(session)
         if destroyed is not None:
             from memodb.erasure import destroy_backup
 
             destroy_backup(engine.collections(), destroyed)
+        if taken is not None:
+            from memodb.backup import record_backup
+
+            record_backup(engine, taken, keep_until)
         with engine.catalog.read() as session:
             found = history.backups(session)
-    if destroyed is not None:
-        found = [each for each in found if each.id == destroyed]
+    if destroyed is not None or taken is not None:  # what changed
+        found = [each for each in found if each not in before]
     if settings.json:
         times = ("created_at", "keep_until", "destroyed_at")
         write_json(
@@ -94,7 +107,7 @@ def backups(settings: Settings, destroyed: str | None) -> None:
                 for each in found
             ]
         )
-    elif destroyed is None or not settings.quiet:
+    elif not settings.quiet or (destroyed is None and taken is None):
         table(
             ("BACKUP", "TAKEN", "KEPT UNTIL", "DESTROYED"),
             ((each.id, each.created_at, each.keep_until, each.destroyed_at) for each in found),

@@ -85,9 +85,9 @@ def _facts(document: memodb.Document) -> dict[str, Any]:
 )
 @pass_settings
 def list_(settings: Settings, filters: dict[str, Any], limit: int | None, order: Any) -> None:
-    """List documents that meet all filters, without their texts. --source, --subject and --writer are compared exactly;
-    times need a zone, as in 2026-05-01T00:00Z; a metadata value is equal as JSON has it, so that `year=1987` finds the
-    number and not the text.
+    """List documents that meet all filters, without their texts. --source, --subject, --writer and --batch are compared
+    exactly; times need a zone, as in 2026-05-01T00:00Z; a metadata value is equal as JSON has it, so that `year=1987`
+    finds the number and not the text.
     """
     with opening.reading(settings) as db:
         print_documents(settings, db.documents(limit=limit, order=order, **filters))

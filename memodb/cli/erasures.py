@@ -16,9 +16,10 @@ from memodb.cli.output import replacing, table, write_json, write_text
 from memodb.cli.receipts import receipt
 from memodb.errors import ReadOnlyStore
 
-__all__ = ["erasures", "get", "key"]
+__all__ = ["DONE", "erasures", "get", "key"]
 
-_DONE: Final = frozenset({"verified", "backups_pending", "backups_purged"})
+DONE: Final = frozenset({"verified", "backups_pending", "backups_purged"})
+"""States of a deletion that was verified, whatever is known of backups."""
 
 
 @command(
@@ -37,7 +38,7 @@ def erasures(settings: Settings, unfinished: bool) -> None:
     --json they stand under pseudonyms.
     """
     with opening.reading(settings) as db:
-        found = [each for each in db.erasures() if not unfinished or each.state not in _DONE]
+        found = [each for each in db.erasures() if not unfinished or each.state not in DONE]
     if settings.json:
         write_json([each.to_dict() for each in found])
         return
@@ -102,9 +103,10 @@ def key(settings: Settings) -> None:
     whoever is to check them, in another way than with the receipts.
     """
     with opening.engine(settings) as engine:
-        signer = engine.audit.signer
-        pem, fingerprint = signer.public_pem.decode(), signer.fingerprint
+        pem = engine.audit.public_key
     if settings.json:
-        write_json({"public_key": pem, "fingerprint": fingerprint})
+        from memodb.proof import fingerprint
+
+        write_json({"public_key": pem, "fingerprint": fingerprint(pem.encode())})
     else:
         write_text(pem)

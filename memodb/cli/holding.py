@@ -11,6 +11,7 @@ from memodb.cli import opening
 from memodb.cli.asking import agreed, require_answer
 from memodb.cli.command import command, group
 from memodb.cli.documents import write_exported
+from memodb.cli.erasures import DONE
 from memodb.cli.failures import NEGATIVE
 from memodb.cli.options import READS, RECORDS, Settings, chosen_documents, confirmation, output_file, pass_settings
 from memodb.cli.output import counted, plain, table, write_json
@@ -85,7 +86,8 @@ def list_(settings: Settings) -> None:
 @click.pass_context
 def release(ctx: click.Context, name: str, yes: bool) -> None:
     """End the hold NAME. Deletions that waited for it are carried out and verified, which cannot be undone: so what it
-    keeps is listed and confirmed first. Without a terminal to ask on, --yes is needed.
+    keeps is listed and confirmed first. Without a terminal to ask on, --yes is needed. Exits with 1 where the answer is
+    no, and where such a deletion could not be verified.
     """
     settings = ctx.ensure_object(Settings)
     require_answer(yes, otherwise="list what is held with `memodb hold list`")
@@ -107,6 +109,8 @@ def release(ctx: click.Context, name: str, yes: bool) -> None:
         click.echo(f"hold {plain(name)} ended; it kept {counted(len(kept), 'document')}")
         for each in erased:
             click.echo(f"erasure {each.id}: {each.state}")
+    if not all(each.state in DONE for each in erased):
+        ctx.exit(NEGATIVE)
 
 
 @command(

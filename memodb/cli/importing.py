@@ -65,10 +65,10 @@ def import_(
     """Store files, directories (walked recursively) and JSON lines (`-` for stdin, with --format jsonl). A text file is
     one document, its id the path relative to --root, or the absolute path where it lies elsewhere; files that are not
     UTF-8, too large or unreadable are skipped, named, and make the command exit with 1. A JSON line is an object with
-    the key `text` and any of `id`, `source`, `subject`, `writer`, `metadata`, `expires_at`, as `memodb export` writes
-    them; the first that cannot be taken ends the import. --source and the like fill in what a line leaves out. Batches
-    are durable as they go, and records that are stored already are passed over: after an interruption run it again. A
-    collection that is missing is created.
+    the key `text` and any of `id`, `source`, `subject`, `writer`, `batch`, `metadata`, `expires_at`, as `memodb export`
+    writes them; the first that cannot be taken ends the import. --source and the like fill in what a line leaves out.
+    Batches are durable as they go, and records that are stored already are passed over: after an interruption run it
+    again. A collection that is missing is created.
     """
     settings = ctx.ensure_object(Settings)
     if STDIN in paths and format != "jsonl":

@@ -10,9 +10,9 @@ from memodb.collection.auditing import AuditLog, require_code
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
 from memodb.collection.compaction import compact
-from memodb.collection.erasures import advance
+from memodb.collection.erasures import advance, latest
 from memodb.collection.inspection import CheckReport, check, rebuilt_digest
-from memodb.collection.purge import finish_deletions, settled
+from memodb.collection.purge import finish_deletions, refill, settled, with_room
 from memodb.collection.records import Document, Record
 from memodb.collection.streams import AppendResult, append_many, export
 from memodb.collection.suppression import suppression_hash
@@ -35,8 +35,11 @@ __all__ = [
     "compact",
     "export",
     "finish_deletions",
+    "latest",
     "rebuilt_digest",
+    "refill",
     "require_code",
     "settled",
     "suppression_hash",
+    "with_room",
 ]

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from memodb.catalog import Catalog, history, now, registry
-from memodb.errors import CorruptStore, SyncFailed
+from memodb.errors import CorruptStore, LedgerMissing, StoreMismatch, SyncFailed
 from memodb.proof import Entry, Head, Signer, Tree, code, inclusion_proof, leaf_hash, new_key
 
 if TYPE_CHECKING:
@@ -60,36 +60,67 @@ class AuditLog:
     store : str
         Opaque id of the store.
     ledger : Ledger or None
-        None for a store in memory, and for a copy that is only being checked: they sign with a key of the moment.
+        None where there is none at hand.
+    public_key : str or None
+        PEM of the key that the store's signatures are made with; None for a store in memory, and for a copy that is
+        only being checked: they sign with a key of the moment.
     actor : str or None
         Pseudonym of whoever works with this handle: a code.
     """
 
-    def __init__(self, catalog: Catalog, store: str, ledger: Ledger | None, actor: str | None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: str,
+        ledger: Ledger | None,
+        actor: str | None,
+        public_key: str | None = None,
+    ) -> None:
         require_code("actor", actor)
         self.store = store
+        self._public_key = public_key
         self.catalog = catalog
         self._ledger = ledger
         self._actor = actor
         self._mirrored: int | None = None
         self._guard = threading.Lock()
-        self._suppression = secrets.token_bytes(32) if ledger is None else None
+        self._suppression = secrets.token_bytes(32) if ledger is None and public_key is None else None
         self._signer: Signer | None = None
         self._tree = Tree()
 
     @property
     def signer(self) -> Signer:
-        """The key of the store's signatures."""
+        """The key of the store's signatures.
+
+        Raises
+        ------
+        LedgerMissing
+            It is not at hand.
+        StoreMismatch
+            The ledger's is another one than the store's.
+        """
         if self._signer is None:
-            self._signer = Signer(new_key() if self._ledger is None else self._ledger.signing())
+            if self._ledger is None and self._public_key is not None:
+                raise LedgerMissing(f"the ledger of {self.catalog.path}, and its key, is not at hand: say where it is")
+            signer = Signer(new_key() if self._ledger is None else self._ledger.signing())
+            if self._public_key is not None and signer.public_pem.decode() != self._public_key:
+                raise StoreMismatch(f"the ledger is another store's: name the one of {self.catalog.path}")
+            self._signer = signer
         return self._signer
+
+    @property
+    def public_key(self) -> str:
+        """PEM of the key that its signatures are made with."""
+        return self._public_key or self.signer.public_pem.decode()
 
     @property
     def suppression_key(self) -> bytes:
         """The key of the hashes of suppressed texts."""
-        if self._suppression is None and self._ledger is not None:
+        if self._suppression is None:
+            if self._ledger is None:
+                raise LedgerMissing(f"the ledger of {self.catalog.path}, and its key, is not at hand: say where it is")
             self._suppression = self._ledger.suppression()
-        return self._suppression or b""
+        return self._suppression
 
     def record(
         self,

@@ -273,12 +273,15 @@ class Collection:
         with self.catalog.read() as session:
             return self.texts_in(session, ids)
 
-    def texts_in(self, session: Session, ids: Iterable[str], scope: Scope = Scope.VISIBLE) -> dict[str, str]:
-        """As :meth:`texts`, in a session of the caller's, of documents in this scope."""
-        chosen = Filters(ids=tuple(ids), scope=scope)
+    def texts_in(
+        self, session: Session, ids: Iterable[str], scope: Scope = Scope.VISIBLE, at: datetime | None = None
+    ) -> dict[str, str]:
+        """As :meth:`texts`, in a session of the caller's, of documents in this scope, now or at a time."""
+        at = at or now()  # one for all queries: what expires in between is there for each of them, or for none
+        chosen = Filters(ids=tuple(ids), scope=scope, at=at)
         rows = {row.id: row for row in documents.select(session, self.id, chosen)}
-        tokens = documents.tokens_of(session, self.id, rows, scope)
-        kept = documents.texts_of(session, self.id, rows, scope)
+        tokens = documents.tokens_of(session, self.id, rows, scope, at)
+        kept = documents.texts_of(session, self.id, rows, scope, at)
         result = {}
         for document_id, row in rows.items():
             text = kept.get(document_id)
@@ -410,8 +413,11 @@ class Collection:
             self.reload()
             raise
 
-    def publish(self, change: Callable[[dict[str, Segment]], None]) -> None:
+    def publish(self, change: Callable[[dict[str, Segment]], None], expiring_at: datetime | None = None) -> None:
         """Let a committed change reach the matrices, between reads.
+
+        ``expiring_at`` is when the first of the documents that come in expires. It may have passed while they were
+        staged, or in quarantine: they are subtracted before the next read, then.
 
         Should it fail half way, the whole memory is dropped and memorised again from the catalog at the next read: the
         commit stands, and no read ever sees the half.
@@ -422,7 +428,8 @@ class Collection:
         with self._shared.exclusive():
             try:
                 change(self._memory.segments)
-                self._version, self._next_expiry = version, upcoming
+                self._version = version
+                self._next_expiry = min(filter(None, (upcoming, expiring_at)), default=None)
             except BaseException:
                 self._memory.segments = {}
                 self.reload()

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from memodb.collection.collection import Collection
     from memodb.collection.transaction import Outcome, Request
 
-__all__ = ["advance", "begin", "purging"]
+__all__ = ["advance", "begin", "latest", "purging"]
 
 
 def begin(session: Session, collection: Collection, outcome: Outcome, request: Request) -> None:
     """Record a deletion, in the commit that hides its documents."""
     if outcome.erasure is None:
         return
-    hidden_at = now()
+    hidden_at = max(now(), request.requested_at)
     facts = {
         "tokens": outcome.tokens_deleted,
         "reason": request.reason,
@@ -68,8 +68,16 @@ def purging(session: Session, collection: Collection, state: str) -> list[Erasur
 def advance(session: Session, rows: Iterable[ErasureRow], states: dict[str, datetime], **measured: Any) -> None:
     """Record that deletions have come to the last of these states, with what was measured."""
     for row in rows:
-        facts = {**row.facts, **measured, "states": {**row.facts["states"], **_times(states)}}
+        # a clock that was set back must not tell of effects before their causes
+        last = latest(row)
+        times = _times({name: max(at, last) for name, at in states.items()})
+        facts = {**row.facts, **measured, "states": {**row.facts["states"], **times}}
         erasing.advance(session, row.id, list(states)[-1], facts)
+
+
+def latest(row: ErasureRow) -> datetime:
+    """When a deletion came to its last state."""
+    return max(datetime.fromisoformat(at) for at in row.facts["states"].values())
 
 
 def _times(states: dict[str, datetime]) -> dict[str, str]:

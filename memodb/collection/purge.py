@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from memodb.collection.collection import Collection
     from memodb.memory import Segment
 
-__all__ = ["finish_deletions", "settled", "with_room"]
+__all__ = ["finish_deletions", "refill", "settled", "with_room"]
 
 _ROWS_AT_ONCE = 256
 """Documents whose rows go in one commit: its journal holds the pages that they were on."""
@@ -60,7 +60,7 @@ def finish_deletions(collection: Collection) -> None:
             _drop_empty_segments(collection)
             _settle_file(collection)
             _destroy(collection)
-            collection.audit.mirror()
+            with_room(collection, collection.audit.mirror)
         except StoreError as exc:
             collection.unfinished = True
             exc.add_note(
@@ -69,9 +69,14 @@ def finish_deletions(collection: Collection) -> None:
             )
             raise
         collection.unfinished = False
-        if collection.directory is not None:
-            with collection.syncing():
-                Ballast(collection.directory.ballast, collection.directory.catalog).fill()
+        refill(collection)
+
+
+def refill(collection: Collection) -> None:
+    """Take the space again that a deletion may have given up."""
+    if collection.directory is not None:
+        with collection.syncing():
+            Ballast(collection.directory.ballast, collection.directory.catalog).fill()
 
 
 def _remove(collection: Collection, hidden: dict[str, list[str]]) -> None:
@@ -142,9 +147,11 @@ def _destroy(collection: Collection) -> None:
         _advance(collection, rows, "tiles_destroyed", tiles={"overwritten": len(files.names), "nbytes": files.nbytes})
     with collection.catalog.read() as session:
         rows = purging(session, collection, "key_destroyed")
-    keys = destroy_keys(collection)
+    destroyed: list[int] = []
+    with_room(collection, lambda: destroyed.append(destroy_keys(collection)))
     if rows:
-        _advance(collection, rows, "key_destroyed", keys={"destroyed": keys, "service": collection.keys.kind})
+        keys = {"destroyed": destroyed[0], "service": collection.keys.kind}
+        _advance(collection, rows, "key_destroyed", keys=keys)
 
 
 def _advance(collection: Collection, rows: list[ErasureRow], state: str, **measured: Any) -> None:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from memodb.catalog import DocumentRow, Filters, NewDocument, Scope, documents, erasing, now, quarantine, registry
+from memodb.catalog import (
+    DocumentRow,
+    Filters,
+    NewDocument,
+    Scope,
+    documents,
+    erasing,
+    keeping,
+    now,
+    quarantine,
+    registry,
+)
 from memodb.catalog.columns import canonical_json
 from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.erasures import begin
@@ -20,7 +31,7 @@ from memodb.collection.planning import Change, holds, planned, publish
 from memodb.collection.purge import finish_deletions, with_room
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
 from memodb.collection.suppression import require_unsuppressed
-from memodb.errors import CorruptStore, DocumentExists, DocumentNotFound, InvalidInput
+from memodb.errors import Conflict, CorruptStore, DocumentExists, DocumentNotFound, InvalidInput
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -74,6 +85,7 @@ class Transaction:
         self._deletes: dict[str, None] = {}
         self._quarantined: dict[str, str | None] = {}
         self._released: dict[str, str | None] = {}
+        self._returning_expiries: list[datetime | None] = []
         self._batch = opaque_id()
         self.request: Request | None = None
         """Of the deletions in it."""
@@ -190,7 +202,7 @@ class Transaction:
         """Whether the deletion of a stored document is staged."""
         return document_id in self._deletes
 
-    def delete(self, ids: Iterable[str]) -> list[str]:
+    def delete(self, ids: Iterable[str], request: Request | None = None) -> list[str]:
         """Stage deletions of staged or stored documents, also of those expired or in quarantine; the ids, each once.
 
         Raises
@@ -203,8 +215,7 @@ class Transaction:
         for document_id in wanted:
             if document_id not in stored and document_id not in self._appends:
                 raise self._collection.not_found(document_id)
-        if self.request is None:
-            self.request = Request(now())
+        self.request = self.request or request or Request(now())
         for document_id in wanted:
             if document_id in self._appends:
                 del self._appends[document_id]
@@ -264,6 +275,7 @@ class Transaction:
         if not (self._appends or self._deletes or self._quarantined or self._released):
             self.outcome = Outcome()
             return self.outcome
+        self._require_replaceable()
         with collection.changing():
             leaving = self._rows(self._deletes, Scope.STORED)
             changes = self._plan(leaving)
@@ -279,7 +291,7 @@ class Transaction:
                     self._write(changes, outcome)
                 else:
                     with_room(collection, lambda: self._write(changes, outcome))
-                collection.publish(lambda segments: publish(segments, changes))
+                collection.publish(lambda segments: publish(segments, changes), self._first_expiry())
             self.outcome = outcome
         if leaving:
             finish_deletions(collection)
@@ -288,6 +300,27 @@ class Transaction:
         collection.audit.mirror()
         due_checkpoint(collection)
         return self.outcome
+
+    def _require_replaceable(self) -> None:
+        """Refuse to put another document in the place of one that a hold keeps; the refusal is recorded."""
+        collection, replaced = self._collection, self._deletes.keys() & self._appends.keys()
+        if not replaced:
+            return
+        with collection.catalog.read() as session:
+            held = keeping.held_among(session, collection.id, replaced)
+        if held:
+            with collection.catalog.write() as session:
+                opaque = [collection.pseudonym(document_id).hex() for document_id in held]
+                collection.audit.record(session, "held_back", collection.id, opaque)
+            collection.audit.mirror()
+            raise Conflict(
+                f"a legal hold keeps the document {held[0]!r}, and with it its id: append the new one under another"
+            )
+
+    def _first_expiry(self) -> datetime | None:
+        """When the first of the documents that come into the memory expires."""
+        arriving = [staged.record.expires_at for staged in self._appends.values()]
+        return min(filter(None, (*arriving, *self._returning_expiries)), default=None)
 
     def _rows(self, ids: Iterable[str], scope: Scope) -> list[DocumentRow]:
         """Rows of documents that were staged, as they are now."""
@@ -311,7 +344,9 @@ class Transaction:
             aside = self._rows(self._quarantined, Scope.VISIBLE)
             # what has expired, or is in quarantine, left the memory before
             held = [row for row in (*leaving, *aside) if holds(memory, row)]
-            back = [row.id for row in self._rows(self._released, Scope.QUARANTINED)]
+            returned = self._rows(self._released, Scope.QUARANTINED)
+            back = [row.id for row in returned]
+            self._returning_expiries = [row.expires_at for row in returned]
             with collection.catalog.read() as session:
                 tokens = documents.tokens_of(session, collection.id, [row.id for row in held], Scope.STORED)
                 returning = documents.tokens_of(session, collection.id, back, Scope.QUARANTINED)

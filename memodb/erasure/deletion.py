@@ -75,10 +75,7 @@ def delete(
         with collection.joined() as (transaction, commits):
             if scan is not None and not commits:
                 raise InvalidInput("a deletion in an open transaction cannot be scanned for: delete outside of it")
-            chosen = _stage(collection, transaction, ids, filters)
-            transaction.request = transaction.request or request
-            if commits:
-                transaction.request = request
+            chosen = _stage(collection, transaction, ids, filters, request)
             planned = _unfinished(collection, chosen, request, dry_run=False)
             if scan is not None:
                 with collection.catalog.read() as session:
@@ -136,12 +133,12 @@ def _unfinished(collection: Collection, chosen: list[str], request: Request, *, 
 
 
 def _stage(
-    collection: Collection, transaction: Transaction, ids: tuple[str, ...], filters: dict[str, Any]
+    collection: Collection, transaction: Transaction, ids: tuple[str, ...], filters: dict[str, Any], request: Request
 ) -> list[str]:
     """Ids are looked up in the transaction, which may have staged them; filters in what is committed."""
     if ids and not filters:
-        return transaction.delete(ids)
+        return transaction.delete(ids, request)
     matching = [found for found in select(collection, ids, filters) if not transaction.deletes(found)]
     if not matching:
         raise EmptySelection("all documents that match are deleted by this transaction already")
-    return transaction.delete(matching)
+    return transaction.delete(matching, request)

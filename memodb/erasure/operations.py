@@ -16,11 +16,12 @@ from memodb.catalog.columns import aware, identifier
 from memodb.catalog.erasing import ErasureRow
 from memodb.catalog.history import BackupRow
 from memodb.catalog.keeping import HoldRow
-from memodb.collection import Collection, Document, Transaction, finish_deletions, require_code, suppression_hash
+from memodb.collection import Collection, Document, Transaction, finish_deletions, suppression_hash
 from memodb.erasure.deletion import delete, select
 from memodb.erasure.receipt import Erasure, Receipt
 from memodb.erasure.verification import conclude, reissue
 from memodb.errors import EmptySelection, InvalidInput, NotFound, ReadOnlyStore
+from memodb.proof import code
 from memodb.text import check_text
 
 __all__ = [
@@ -131,7 +132,7 @@ def receipt(collection: Collection, erasure_id: str) -> dict[str, Any]:
 
 def hold(collection: Collection, name: str, ids: tuple[str, ...], filters: dict[str, Any]) -> Hold:
     """Keep documents from being purged: see :meth:`memodb.Store.hold`."""
-    require_code("a hold's name", name)
+    code("a hold's name", name)
     with collection.write_turn():
         chosen = select(collection, ids, filters)
         at = now()
@@ -243,13 +244,15 @@ def set_expiry(
         return _listed(collection, chosen)
 
 
-def sweep(collection: Collection, reason: str | None) -> Receipt:
+def sweep(collection: Collection, reason: str | None, *, dry_run: bool = False) -> Receipt:
     """Delete what has expired: see :meth:`memodb.Store.sweep`."""
     with collection.write_turn():
         with collection.catalog.read() as session:
             chosen = expiring.expired_ids(session, collection.id)
         if not chosen:
             raise EmptySelection("no document has expired: nothing was done")
+        if dry_run:
+            return delete(collection, tuple(chosen), {}, reason=reason, dry_run=True)
         with collection.catalog.write() as session:
             collection.audit.record(session, "sweep", collection.id, [None], reason=reason)
         return delete(collection, tuple(chosen), {}, reason=reason)

@@ -6,18 +6,17 @@ anything is served: documents are erased, held, set aside, and texts suppressed,
 
 First the lines are taken over, in one commit with a note of where they begin; until all of them are carried out, the
 note stays, nobody may read the store, and the next opening for writing begins again. Each step may be done twice.
-
-A document that came back under an erased id, and was appended after that erasure, stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from memodb.catalog import DocumentState, Filters, Scope, documents, expiring, history, keeping
+from memodb.catalog import DocumentState, Filters, Scope, documents, expiring, history, keeping, quarantine
 from memodb.catalog.history import BackupRow
-from memodb.collection import AuditLog, Collection
+from memodb.collection import AuditLog, Collection, finish_deletions
 from memodb.erasure.deletion import delete
+from memodb.erasure.verification import conclude_all
 from memodb.proof import Entry
 
 __all__ = ["replay"]
@@ -68,31 +67,41 @@ class _Replay:
         self.aside = {row.id: row.state is DocumentState.QUARANTINED for row in self.rows.values()}
 
     def run(self, entries: list[Entry]) -> None:
+        collection = self.collection
         for entry in entries:
             self.apply(entry)
         current = {row.id: row.state is DocumentState.QUARANTINED for row in self.rows.values()}
         moved = [document_id for document_id, aside in current.items() if self.aside[document_id] != aside]
-        if moved:
-            with self.collection.joined() as (staged, _):
-                staged.quarantine([found for found in moved if self.aside[found]])
-                staged.release([found for found in moved if not self.aside[found]])
+        with collection.catalog.write() as session:
+            quarantine.set_aside(session, collection.id, [found for found in moved if self.aside[found]])
+        collection.reload()
+        if released := [found for found in moved if not self.aside[found]]:
+            with collection.joined() as (staged, _):
+                staged.release(released)
         if self.erased:
-            delete(self.collection, tuple(self.erased), {}, reason="replayed")
-        self.collection.reload()
+            delete(collection, tuple(self.erased), {}, reason="replayed")
+        finish_deletions(collection)  # of what no hold keeps any more
+        conclude_all(collection)
+        collection.reload()
 
     def apply(self, entry: Entry) -> None:
         if entry.op in ("suppress", "suppression_ended") and entry.id is not None:
             self.suppress(entry, bytes.fromhex(entry.id))
             return
+        if entry.op == "hold_released":  # also of what is being erased already
+            with self.collection.catalog.write() as session:
+                keeping.remove_hold(session, self.collection.id, entry.reason or "")
+            return
+        # Every document of the copy was there before the lines that it has not: no clock has to be asked.
         row = self.rows.get(entry.id or "")
-        if row is None or row.created_at > entry.time:  # not here, or another one that came later under this id
+        if row is None:
             return
         match entry.op:
             case "hidden":
                 self.erased.append(self.rows.pop(entry.id or "").id)
             case "quarantine" | "quarantine_released":
                 self.aside[row.id] = entry.op == "quarantine"
-            case "hold" | "hold_released" | "expiry":
+            case "hold" | "expiry":
                 self.keep(entry, row.id)
 
     def keep(self, entry: Entry, document_id: str) -> None:
@@ -100,10 +109,8 @@ class _Replay:
         with collection.catalog.write() as session:
             if entry.op == "hold":
                 keeping.add_hold(session, collection.id, name, [collection.symbol(document_id)], entry.time)
-            elif entry.op == "hold_released":
-                keeping.remove_hold(session, collection.id, name)
             else:
-                expiring.set_expiry(session, collection.id, [document_id], entry.until)
+                expiring.set_expiry(session, collection.id, [document_id], entry.until, Scope.STORED)
 
     def suppress(self, entry: Entry, found: bytes) -> None:
         with self.collection.catalog.write() as session:

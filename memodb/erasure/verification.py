@@ -12,7 +12,7 @@ from typing import Any
 
 from memodb.catalog import erasing, history, now, registry
 from memodb.catalog.erasing import ErasureRow
-from memodb.collection import Collection, advance, rebuilt_digest, settled
+from memodb.collection import Collection, advance, latest, rebuilt_digest, refill, settled, with_room
 from memodb.erasure.receipt import LIMITS, SegmentProof
 from memodb.errors import StoreError
 from memodb.proof import Entry, signed, timestamp
@@ -43,25 +43,30 @@ def conclude(collection: Collection, erasure_id: str, *, scan: Mapping[str, Any]
         layers = _layers(collection, row, scan)
         done = row.state == "key_destroyed"
         verified = done and all(layer is None or layer["result"] in _PASSED for layer in layers.values())
-        completed_at = now()
+        completed_at = max(now(), latest(row))
         statement = _statement(collection, row, pseudonyms, layers, completed_at, verified=verified)
-        if not verified:
-            receipt = signed(statement, collection.audit.signer)
+        receipt: dict[str, Any] = {}
+
+        def keep() -> None:
+            """In one commit: the state, the log's entry, and the receipt that shows it in the log."""
+            nonlocal receipt
+            tree = collection.audit.tree()
             with collection.catalog.write() as session:
+                if not verified:
+                    receipt = signed(statement, collection.audit.signer)
+                else:
+                    said = {"reason": row.facts["reason"], "time": completed_at}
+                    collection.audit.record(session, "erased", collection.id, [row.id], **said)
+                    entry = Entry.from_bytes(next(history.lines(session, tree.size)), seq=tree.size)
+                    tree.append(entry.leaf())
+                    head = collection.audit.signed_head(tree)
+                    receipt = signed(statement, collection.audit.signer, entry=entry, proof=tree.path, head=head)
+                    advance(session, [row], {"verified": completed_at})
                 erasing.set_receipt(session, row.id, json.dumps(receipt))
-            return receipt
-        tree = collection.audit.tree()
-        with collection.catalog.write() as session:
-            collection.audit.record(
-                session, "erased", collection.id, [row.id], reason=row.facts["reason"], time=completed_at
-            )
-            entry = Entry.from_bytes(next(history.lines(session, tree.size)), seq=tree.size)
-            tree.append(entry.leaf())
-            head = collection.audit.signed_head(tree)
-            receipt = signed(statement, collection.audit.signer, entry=entry, proof=tree.path, head=head)
-            advance(session, [row], {"verified": completed_at})
-            erasing.set_receipt(session, row.id, json.dumps(receipt))
-        collection.audit.mirror()
+
+        with_room(collection, keep)
+        with_room(collection, collection.audit.mirror)
+        refill(collection)
         return receipt
 
 

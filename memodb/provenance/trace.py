@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from memodb.catalog import documents
+from memodb.catalog import documents, now
 from memodb.collection import Collection
 from memodb.errors import InvalidInput
 
@@ -72,18 +72,20 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
     ids, offsets = collection.tokenizer.encode_with_offsets(text)
     query = ids.astype(np.int64)
     with collection.reading_both() as (memory, session):
+        asked_at = now()
         symbols: set[int] = set()
         for _, found in memory.documents(query):
             symbols.update(np.unique(found).tolist())
-        candidates = sorted(documents.ids_at(session, collection.id, symbols).values())
+        candidates = sorted(documents.ids_at(session, collection.id, symbols, asked_at).values())
         spans: dict[tuple[int, int], dict[str, int]] = {}
         for at in range(0, len(candidates), _DOCUMENTS_AT_ONCE):
-            stored = documents.tokens_of(session, collection.id, candidates[at : at + _DOCUMENTS_AT_ONCE])
+            group = candidates[at : at + _DOCUMENTS_AT_ONCE]
+            stored = documents.tokens_of(session, collection.id, group, at=asked_at)
             for document_id in sorted(stored):
                 for start, end, place in _runs(query, stored[document_id].astype(np.int64), window):
                     if end - start >= min_tokens:
                         spans.setdefault((start, end), {})[document_id] = place
-        texts = collection.texts_in(session, {i for sources in spans.values() for i in sources})
+        texts = collection.texts_in(session, {i for sources in spans.values() for i in sources}, at=asked_at)
     positions = {i: collection.tokenizer.encode_with_offsets(text)[1][:, 0] for i, text in texts.items()}
     result = []
     for (start, end), sources in sorted(spans.items(), key=lambda item: (item[0][0], -item[0][1])):

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import memodb
-from memodb.cli import main
+from memodb.cli import asking, main
 
 SKY = "The sky over the harbour was the colour of slate."
 TOWN = "The sky over the town was the colour of milk."
@@ -21,7 +21,7 @@ TOWN = "The sky over the town was the colour of milk."
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MEMODB_PATH", "MEMODB_COLLECTION"):
+    for name in ("MEMODB_PATH", "MEMODB_COLLECTION", "MEMODB_LEDGER", "MEMODB_ACTOR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -30,7 +30,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "store"
     with memodb.connect(path, segment_tokens=4096) as db:
         db.append(SKY, id="sky", source="notebook", subject="alice", metadata={"year": 1987})
-        db.append(TOWN, id="town", source="notebook", writer="bob", metadata={"year": "1987"})
+        db.append(TOWN, id="town", source="notebook", writer="bob", metadata={"year": "1987"}, batch="monday")
     return path
 
 
@@ -44,12 +44,18 @@ def store(_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def call() -> Callable[..., Result]:
-    """Run a command in this process; its exit code is checked."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions are asked: the answers come from the call's stdin."""
+    monkeypatch.setattr(asking, "_can_ask", lambda: True)
 
-    def run(*arguments: object, code: int = 0, stdin: str | bytes | None = None) -> Result:
+
+@pytest.fixture
+def call() -> Callable[..., Result]:
+    """Run a command in this process; its exit code is checked, but for None."""
+
+    def run(*arguments: object, code: int | None = 0, stdin: str | bytes | None = None) -> Result:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
-        assert result.exit_code == code, (result.exit_code, result.output, result.stderr)
+        assert code in (None, result.exit_code), (result.exit_code, result.output, result.stderr)
         return result
 
     return run

@@ -93,7 +93,7 @@ def test_append_stores_exactly_and_prints_the_id(store: Path, call: Call, told: 
 
 
 def test_append_takes_provenance(store: Path, told: Told, call: Call) -> None:
-    line = ["append", "x", "--id", "x", "--source", "s", "--subject", "u", "--writer", "w",
+    line = ["append", "x", "--id", "x", "--source", "s", "--subject", "u", "--writer", "w", "--batch", "b",
             "--expires-at", "2031-01-01T00:00Z", "--metadata", "n=1", "--metadata", "t=one", "--metadata", 'l=["a", 2]',
             "--metadata", "e=", "--metadata", "q=a=b", "--metadata", "nan=NaN", "--metadata", "z=null"]  # fmt: skip
     given = told(*line)
@@ -103,6 +103,7 @@ def test_append_takes_provenance(store: Path, told: Told, call: Call) -> None:
         document = db.get("x")
     assert given == document.to_dict()
     assert (document.source, document.subject, document.writer, document.metadata) == ("s", "u", "w", metadata)
+    assert document.batch == "b"
     assert document.expires_at == datetime(2031, 1, 1, tzinfo=UTC)
     assert told(*line) == given, "the same again is no error"
     call("append", "y", "--id", "x", code=5)
@@ -160,6 +161,7 @@ def test_get(store: Path, call: Call, told: Told) -> None:
         (["--source", "other"], []),
         (["--subject", "alice"], ["sky"]),
         (["--writer", "bob"], ["town"]),
+        (["--batch", "monday"], ["town"]),
         (["--metadata", "year=1987"], ["sky"]),
         (["--metadata", 'year="1987"'], ["town"]),
         (["--created-before", "2001-01-01T00:00Z"], []),

@@ -6,8 +6,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,8 @@ from memodb.proof.page import page
 ROOT = Path(__file__).parents[2]
 COMMANDS = {name: command for name, command in named(main.commands.values()) if isinstance(command, Command)}
 GROUPS = {name: command for name, command in main.commands.items() if isinstance(command, Group)}
+ERASURE, BACKUP = "9f2c4e61d0b85a7394e1c6f20a8b7d35", "1b7d35e6c2f04a8995d3a1c8e4f60b72"
+"""Ids in the examples: the tests put real ones in their places."""
 EXAMPLES = [line for command in COMMANDS.values() for line in command.examples]
 
 
@@ -54,13 +57,18 @@ def test_json_may_stand_before_and_behind(name: str, store: Path, call: Callable
     # no arguments: most commands succeed, the others complain, all in JSON
     arguments = {
         "append": ["x", "--id", "x"], "import": ["nowhere"], "delete": ["sky", "--dry-run"], "get": ["sky"],
-        "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"], "scan": ["The"],
-        "backup": [str(store.parent / "there")], "restore": ["nowhere"],
+        "next": ["The"], "complete": ["The"], "score": ["The"], "trace": ["The"], "scan": ["--for", "The"],
+        "backup": [str(store.parent / "there")], "restore": ["nowhere"], "sweep": ["--dry-run"],
+        "expire": ["never", "sky"], "suppress": ["A text that nobody may store."], "subject export": ["alice"],
+        "hold place": ["case-1", "sky"], "hold release": ["none", "--yes"], "hold export": ["none"],
+        "quarantine add": ["none"], "quarantine release": ["none"], "receipt get": ["none"],
+        "audit export": [str(store.parent / "log.jsonl")],
         "receipt verify": ["nowhere"], "receipt page": ["nowhere"], "audit verify": ["nowhere"],
     }.get(name, [])  # fmt: skip
     for line in (["--json", *name.split(), *arguments], [*name.split(), *arguments, "--json"]):
         result = CliRunner().invoke(main, line)
-        assert (result.stdout or result.stderr)[0] in '{["', line
+        said = (result.stdout or result.stderr).splitlines()
+        assert [json.loads(one) for one in said], line
         assert "memodb:" not in result.stderr
 
 
@@ -79,23 +87,55 @@ def test_a_group_lists_its_commands(name: str, call: Callable[..., Result]) -> N
     assert "No such command" in call(name, "nothing", code=2).stderr
 
 
-@pytest.fixture
-def examples(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with all that the examples mention; `store` is what MEMODB_PATH names."""
-    (store.parent / "notes").mkdir()
-    (store.parent / "notes" / "harbour.txt").write_text(memodb.connect(store, read_only=True).text("sky") + "\n")
-    (store.parent / "forgotten.txt").write_text("A text that nobody ever stored anywhere near this store.")
-    (store.parent / "prompt.txt").write_text("The sky over the\n")
-    (store.parent / "corpus.jsonl").write_text('{"text": "A line.", "id": "line"}\n')
-    with memodb.connect(store) as db:
-        (store.parent / "tokenizer.json").write_bytes(db.tokenizer.json)
+@pytest.fixture(scope="session")
+def _furnished(_made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A directory with all that the examples mention, and the real ids for those in them."""
+    folder = tmp_path_factory.mktemp("furnished")
+    shutil.copytree(_made, folder / "store")
+    (folder / "notes").mkdir()
+    (folder / "forgotten.txt").write_text("A text that nobody ever stored anywhere near this store.")
+    (folder / "refused.txt").write_text("A text that is refused already.")
+    (folder / "prompt.txt").write_text("The sky over the\n")
+    (folder / "corpus.jsonl").write_text('{"text": "A line.", "id": "line"}\n')
+    with memodb.connect(folder / "store") as db:
+        (folder / "notes" / "harbour.txt").write_text(db.text("sky") + "\n")
+        (folder / "tokenizer.json").write_bytes(db.tokenizer.json)
         db.collection("letters")
-        db.backup(store.parent / "sunday.backup")
-    with memodb.connect(store.parent / "copy.memodb"):
+        backup = db.backup(folder / "sunday.backup").id
+    with memodb.connect(folder / "store", read_only=True) as db:  # which cannot remember it
+        db.backup(folder / "saturday.backup")
+    with memodb.connect(folder / "store") as db:
+        db.suppress((folder / "refused.txt").read_text())
+        soon = datetime.now(UTC) + timedelta(seconds=0.5)
+        db.append("What the tide left on the stairs.", id="old", expires_at=soon)
+        db.append("What the gauge said at noon.", id="aside", source="sensor")
+        db.append("What the court wants to see.", id="wanted")
+        db.append("What nobody wants to see.", id="unwanted")
+        db.quarantine("aside")
+        db.hold("case-9", "wanted")
+        db.delete("wanted")
+        erasure = db.delete("unwanted")
+        (folder / "receipt-17.json").write_text(json.dumps(erasure.signed))
+    with memodb.connect(folder / "copy.memodb"):
         pass
-    _write_proofs(store.parent)
-    monkeypatch.chdir(store.parent)
-    return store.parent
+    _write_proofs(folder)
+    time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds()))
+    return folder, {ERASURE: erasure.id, BACKUP: backup}
+
+
+@pytest.fixture
+def real_ids(_furnished: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """The ids of what is there, by those in the examples."""
+    return _furnished[1]
+
+
+@pytest.fixture
+def examples(_furnished: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory, the test's own; MEMODB_PATH names the store in it."""
+    shutil.copytree(_furnished[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("MEMODB_PATH", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def _write_proofs(folder: Path) -> None:
@@ -121,7 +161,9 @@ def _write_proofs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
-def test_an_example_runs(line: str, examples: Path) -> None:
+def test_an_example_runs(line: str, examples: Path, real_ids: dict[str, str]) -> None:
+    for shown, real in real_ids.items():
+        line = line.replace(shown, real)
     before, _, target = line.partition(" > ")
     data = b""
     for words in map(shlex.split, before.split(" | ")):

@@ -186,14 +186,21 @@ def worlds(steps: list[Step]) -> list[list[World]]:
     """Of each step, the worlds it goes through: the one before, those a crash may leave between, the one after."""
     world: World = {}
     found = []
+    erased: dict[str, set[tuple[str, str]]] = {}  # since each backup: what the ledger erases again
     for step in steps:
         stages = [world]
+        for since in erased.values():
+            since.update((step.collection, name) for name in step.deletes)
         for part in _parts(step):
             after = dict(stages[-1])
             if step.verb == "backup":
                 after[step.path] = _copied(world[STORE])
+                erased[step.path] = set()
             elif step.verb == "restore":
-                after[step.path] = _copied(world[step.path.removeprefix("restored from ")])
+                backup = step.path.removeprefix("restored from ")
+                after[step.path] = _copied(world[backup])
+                for collection, name in erased[backup]:
+                    after[step.path].get(collection, {}).pop(name, None)
             elif step.verb == "create":
                 after[STORE] = {DEFAULT: {}}
             else:
@@ -267,7 +274,7 @@ class _Doing:
             return
         if step.verb == "restore":
             backup = self.root / step.path.removeprefix("restored from ")
-            memodb.restore(backup, self.root / step.path)
+            memodb.restore(backup, self.root / step.path, ledger=self.root / STORE / "ledger")
             return
         assert self.db is not None
         db = self.db.collection(step.collection)

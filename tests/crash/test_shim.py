@@ -121,7 +121,8 @@ def replay(trace: bytes) -> tuple[dict[str, bytes], list[str]]:
         elif op == TRUNCATE:
             files[path] = files[path][:offset].ljust(offset, b"\0")
         elif op == RENAME:
-            files[other] = files.pop(path)
+            for name in [name for name in files if name == path or name.startswith(path + "/")]:
+                files[other + name[len(path) :]] = files.pop(name)
         elif op == UNLINK:
             del files[path]
         elif op == MARK:

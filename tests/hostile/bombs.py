@@ -1,7 +1,9 @@
-"""Named bombs: tiles that an attacker made who knows the format and may write the catalog's row as well.
+"""Named bombs: tiles that an attacker made who knows the format, has the key file and may write the catalog's row as well.
 
 Each bomb is a whole file. Its name is computed as the format says, so the digest of the header is right; where the harm
-sits behind an array's digest, that is right too. Only the decoder's own checks stand between it and the process.
+sits behind an array's digest, that is right too; and where it sits in what is encrypted, that is encrypted as a writer
+would, under a key that the reader has. Only the decoder's own checks stand between it and the process. The encryption
+is written down a second time here, from the format's description and not from its code.
 """
 
 from __future__ import annotations
@@ -15,8 +17,13 @@ from typing import Any
 
 import msgpack
 import zstandard
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-MAGIC = b"MEMODB\x01\n"
+MAGIC = b"MEMODB\x02\n"
+OLDER = b"MEMODB\x01\n"
+KEY = bytes(range(100, 132))
+PIECE = 1 << 26
+TAG = 16
 LIMIT = 32 << 20
 """Bytes of arrays that the tests let a tile claim."""
 HEADER_COST = 8 << 20
@@ -50,26 +57,84 @@ def frame(data: bytes, **settings: Any) -> bytes:
     return zstandard.ZstdCompressor(level=1, **settings).compress(data)
 
 
+def binding(facts: Any, name: Any, code: Any, length: Any, packed: Any) -> bytes:
+    """What the pieces of an array are bound to."""
+    return MAGIC + bytes(msgpack.packb([hashlib.sha256(msgpack.packb(facts)).digest(), name, code, length, packed]))
+
+
+def encrypted(index: int, data: bytes, about: bytes, key: bytes = KEY) -> bytes:
+    """The pieces of one array's frame, the first of them under the number index << 32 | 1."""
+    cipher = AESGCM(key)
+    return b"".join(
+        cipher.encrypt((index << 32 | number).to_bytes(12, "big"), data[at : at + PIECE], about)
+        for number, at in enumerate(range(0, len(data), PIECE), 1)
+    )
+
+
 def entry(name: Any, code: Any, length: Any, packed: bytes, size: Any = None, digest: Any = None) -> list[Any]:
     """What a header says of one array; each claim may be another than the truth."""
     sealed = hashlib.sha256(packed).digest() if digest is None else digest
     return [name, code, length, len(packed) if size is None else size, sealed]
 
 
-def tile(*arrays: tuple[list[Any], bytes], facts: Any = None) -> bytes:
-    """A tile of these entries and frames, its header packed as it would be written."""
-    stated = {"facts": FACTS if facts is None else facts, "arrays": [stated for stated, _ in arrays]}
-    return wrapped(msgpack.packb(stated), b"".join(packed for _, packed in arrays))
+@dataclass(frozen=True)
+class Array:
+    """An array to put into a tile: its frame before it is encrypted, and what is claimed of it."""
+
+    name: Any
+    code: Any
+    length: Any
+    frame: bytes
+    size: Any = None
+    digest: Any = None
+    bound: dict[str, Any] | None = None
+    """Claims that it is encrypted for, where they are others than the header's: ``facts``, ``name``, ``code``, ..."""
+    key: bytes = KEY
+    index: int | None = None
+    then: Callable[[bytes], bytes] = bytes
+    """What becomes of the encrypted bytes, before their size and digest are stated."""
+
+    def packed(self, facts: Any, index: int) -> tuple[list[Any], bytes]:
+        """Its entry in the header, and its bytes."""
+        length = len(self.frame) + TAG * -(-len(self.frame) // PIECE)
+        claims = {"facts": facts, "name": self.name, "code": self.code, "length": self.length, "packed": length}
+        about = binding(**{**claims, **(self.bound or {})})
+        data = self.then(encrypted(index if self.index is None else self.index, self.frame, about, self.key))
+        return entry(self.name, self.code, self.length, data, self.size, self.digest), data
+
+
+def tile(*arrays: Array, facts: Any = None) -> bytes:
+    """A tile of these arrays, its header packed as it would be written."""
+    facts = FACTS if facts is None else facts
+    made = [array.packed(facts, index) for index, array in enumerate(arrays)]
+    stated = {"facts": facts, "arrays": [stated for stated, _ in made]}
+    return wrapped(msgpack.packb(stated), b"".join(data for _, data in made))
 
 
 def one(code: Any = "u1", length: Any = 4, packed: bytes | None = None, name: Any = "cells", **claims: Any) -> bytes:
     """A tile of one array."""
-    data = frame(bytes(4)) if packed is None else packed
-    return tile((entry(name, code, length, data, **claims), data))
+    return tile(Array(name, code, length, frame(bytes(4)) if packed is None else packed, **claims))
+
+
+def plain() -> bytes:
+    """A tile whose frame is not encrypted at all, and is what the header says."""
+    data = frame(bytes(4)) + bytes(TAG)
+    return wrapped(msgpack.packb({"facts": FACTS, "arrays": [entry("cells", "u1", 4, data)]}), data)
+
+
+def exchanged() -> bytes:
+    """Two arrays of one shape, each where the other belongs, with digests that are right."""
+    data = [Array("a", "u1", 4, frame(text)).packed(FACTS, index)[1] for index, text in enumerate((b"aaaa", b"bbbb"))]
+    stated = [entry(name, "u1", 4, piece) for name, piece in zip("ab", reversed(data), strict=True)]
+    return wrapped(msgpack.packb({"facts": FACTS, "arrays": stated}), b"".join(reversed(data)))
 
 
 def with_facts(facts: Any) -> bytes:
-    return tile((entry("cells", "u1", 4, frame(bytes(4))), frame(bytes(4))), facts=facts)
+    return one_with(facts, facts)
+
+
+def one_with(facts: Any, encrypted_for: Any) -> bytes:
+    return tile(Array("cells", "u1", 4, frame(bytes(4)), bound={"facts": encrypted_for}), facts=facts)
 
 
 def nested(depth: int) -> Any:
@@ -81,15 +146,15 @@ def nested(depth: int) -> Any:
 
 def overlapping() -> bytes:
     """Two entries; the second begins where a negative size of the first puts it: in the first again."""
-    data = frame(bytes(4))
-    header = {"facts": FACTS, "arrays": [entry("a", "u1", 4, data), entry("b", "u1", 4, data, -len(data))]}
+    stated, data = Array("a", "u1", 4, frame(bytes(4))).packed(FACTS, 0)
+    header = {"facts": FACTS, "arrays": [stated, entry("b", "u1", 4, data, -len(data))]}
     return wrapped(msgpack.packb(header), data)
 
 
 def shared_frame() -> bytes:
     """Two entries for the bytes of one frame, in a file that is as long as one."""
-    data = frame(bytes(4))
-    header = {"facts": FACTS, "arrays": [entry("a", "u1", 4, data), entry("b", "u1", 4, data)]}
+    stated, data = Array("a", "u1", 4, frame(bytes(4))).packed(FACTS, 0)
+    header = {"facts": FACTS, "arrays": [stated, entry("b", "u1", 4, data)]}
     return wrapped(msgpack.packb(header), data)
 
 
@@ -137,6 +202,10 @@ def honest(size: int) -> bytes:
     blocks = [min(1 << 17, size - at) for at in range(0, size, 1 << 17)]
     heads = [length << 3 | 2 | (at == len(blocks) - 1) for at, length in enumerate(blocks)]
     return b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", size) + b"".join(h.to_bytes(3, "little") + b"\0" for h in heads)
+
+
+def tagged(data: bytes) -> bytes:
+    return AESGCM(KEY).encrypt((1).to_bytes(12, "big"), b"", binding(FACTS, "cells", "u1", 4, TAG))
 
 
 def sparse() -> bytes:
@@ -198,7 +267,7 @@ BOMBS = (
     Bomb(
         "name twice",
         "two arrays of one name: which is the memory?",
-        lambda: tile(*((entry("cells", "u1", 4, frame(d)), frame(d)) for d in (b"aaaa", b"bbbb"))),
+        lambda: tile(*(Array("cells", "u1", 4, frame(data)) for data in (b"aaaa", b"bbbb"))),
     ),
     Bomb("name of a list", "a name that is a list", lambda: one(name=["cells"])),
     Bomb("name without end", "a name of 60,000 characters, for a message or a log", lambda: one(name="x" * 60_000)),
@@ -245,7 +314,7 @@ BOMBS = (
     Bomb(
         "thousand arrays",
         "more arrays than any memory has matrices",
-        lambda: tile(*((entry(str(n), "u1", 0, b""), b"") for n in range(1000))),
+        lambda: tile(*(Array(str(number), "u1", 0, b"") for number in range(1000))),
     ),
     Bomb(
         "trailing header",
@@ -278,7 +347,7 @@ BOMBS = (
     Bomb(
         "many small bombs",
         "200 arrays of 1 MiB each, none of which is too large",
-        lambda: tile(*((entry(str(n), "u1", 1 << 20, data), data) for data in [honest(1 << 20)] for n in range(200))),
+        lambda: tile(*(Array(str(number), "u1", 1 << 20, honest(1 << 20)) for number in range(200))),
     ),
     Bomb(
         "two frames",
@@ -296,4 +365,25 @@ BOMBS = (
     Bomb("longer than it says", "bytes behind the last frame", lambda: one() + b"\0"),
     Bomb("shorter than it says", "a last frame without its last byte", lambda: one()[:-1]),
     Bomb("sparse terabyte", "a file of a terabyte that takes no disk, to be read whole", sparse, 1 << 40),
+    Bomb("frame not encrypted", "a frame as it was before there were keys, digest and all", plain),
+    Bomb("of another key", "an array under the key of another tile", lambda: one(key=bytes(32))),
+    Bomb("arrays exchanged", "two arrays of one shape, each in the other's place", exchanged),
+    Bomb("of another place", "the first array, encrypted as the second", lambda: one(index=1)),
+    Bomb("of other facts", "arrays under facts that they were not written with", lambda: one_with(FACTS, {})),
+    Bomb("of another name", "an array that was written as another", lambda: one(bound={"name": "large 0"})),
+    Bomb("of another type", "bytes that were written as eight-byte counts", lambda: one(bound={"code": "u8"})),
+    Bomb("of another length", "an array that was longer when it was written", lambda: one(bound={"length": 5})),
+    Bomb("tag flipped", "a frame whose tag is another", lambda: one(then=lambda data: data[:-1] + bytes([data[-1] ^ 1]))),
+    Bomb("tag cut off", "a frame without the end of its tag", lambda: one(then=lambda data: data[:-1])),
+    Bomb("only a tag", "an encrypted frame of nothing, where four bytes were promised", lambda: one(packed=b"", then=tagged)),
+    Bomb("less than a tag", "a frame of eight bytes", lambda: one(packed=b"", then=lambda data: bytes(8))),
+    Bomb(
+        "a piece of only a tag",
+        "a second piece that holds nothing, so that its bytes are nobody's",
+        lambda: wrapped(
+            msgpack.packb({"facts": FACTS, "arrays": [entry("a", "u1", 1 << 27, b"", PIECE + TAG + TAG, bytes(32))]})
+        ),
+        PIECE + TAG + TAG,
+    ),
+    Bomb("of an older memodb", "a tile of the format without keys", lambda: OLDER + one()[len(MAGIC) :]),
 )

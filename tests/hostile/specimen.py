@@ -17,12 +17,16 @@ from typing import Any
 
 import tokenizers
 import zstandard
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import memodb
 from memodb.catalog import Catalog, registry
 
 PROMPTS = ("w1 w5 w9", "w3", "w2 w7")
 COLLECTIONS = ("default", "other")
+UNWANTED = "w50 w51 w52 this must not come back"
+SLOT = 64
+"""Bytes of a key's place in the file of keys, and of its header: memodb/storage/keyfile.py."""
 
 
 def small_tokenizer(path: Path) -> Path:
@@ -57,6 +61,47 @@ def _rows(raw: sqlite3.Connection, table: str) -> list[Any]:
     return sorted(raw.execute(f'SELECT {columns} FROM "{table}" NOT INDEXED'), key=repr)
 
 
+def planted(path: Path, key: bytes) -> bytes:
+    """Put a key of the attacker's own into the file of keys, as its format says; the key's name."""
+    data = path.read_bytes()
+    slot, tag = (len(data) // SLOT).to_bytes(8, "big"), b"planted!"
+    check = hashlib.blake2b(tag + key + slot, digest_size=8, person=b"memodb keys").digest()
+    path.write_bytes(data[: len(data) // SLOT * SLOT] + (tag + key + check).ljust(SLOT, b"\0"))
+    return slot + tag
+
+
+def slots(data: bytes) -> list[bytes]:
+    """The header and the slots of a file of keys, without those that hold nothing at its end."""
+    found = [data[at : at + SLOT] for at in range(0, len(data) // SLOT * SLOT, SLOT)]
+    while found and not any(found[-1]):
+        found.pop()
+    return found
+
+
+def same_keys(data: bytes, before: bytes) -> bool:
+    """Whether every key that was there is there: what stands in places of no key's is nobody's."""
+    now, then = slots(data), slots(before)
+    return len(now) >= len(then) and all(a == b for a, b in zip(now, then, strict=False) if any(b))
+
+
+def same_secret(data: bytes, before: bytes) -> bool:
+    """Whether two private keys are one: PEM takes any text around itself, and base64 has spare bits."""
+    try:
+        return bool(_secret(data) == _secret(before))
+    except ValueError:
+        return False
+
+
+def _secret(pem: bytes) -> bytes:
+    return load_pem_private_key(pem, None).private_bytes_raw()  # type: ignore[union-attr]
+
+
+def same_log(data: bytes, before: bytes) -> bool:
+    """Whether a log says what it said, or less at its end, which the catalog has too and the next writer mirrors."""
+    lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+    return lines == before.split(b"\n")[: len(lines)]
+
+
 @dataclass
 class Verdict:
     """What a damaged store said and answered."""
@@ -87,7 +132,9 @@ class Specimen:
 
     @classmethod
     def make(cls, folder: Path) -> Specimen:
-        """Two collections; documents under a tile and after it, with every field, and with a text that is kept."""
+        """Two collections; documents under a tile and after it, with every field, and with a text that is kept; one
+        document deleted, one hidden under a hold, one in quarantine; a text suppressed, a backup recorded.
+        """
         path = folder / "specimen"
         with memodb.connect(
             path, tokenizer=small_tokenizer(folder / "words.json"), seed=bytes(range(32)), segment_tokens=4096, layers=1
@@ -97,6 +144,8 @@ class Specimen:
                 _fill(part, 9 if name == "default" else 4)
                 part.checkpoint()
                 part.append("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 after the checkpoint", id="late", source="late.md")
+            _govern(db)
+            db.backup(folder / "backup", keep_until=datetime(2051, 1, 1, tzinfo=UTC))
             truth = {name: cls._read(db.collection(name)) for name in COLLECTIONS}
             assert db.check().ok
             digest = db.digest()
@@ -117,12 +166,26 @@ class Specimen:
             query = "SELECT tile FROM segment JOIN collection c ON c.id = collection_id WHERE c.name = 'default'"
             return Path("segments") / raw.execute(query).fetchone()[0]
 
-    def name_tile(self, path: Path, tile: str) -> None:
-        """Let the catalog's row name a tile, with a seal that is right: the attacker knows the format."""
+    def name_tile(self, path: Path, tile: str, key: bytes) -> None:
+        """Let the catalog's row name a tile and a key, with a seal that is right: the attacker knows the formats."""
+        name = planted(path / "keys", key)
         with contextlib.closing(Catalog.open(path / "catalog.db")) as catalog, catalog.write() as session:
             row = registry.find_collection(session, "default")
             (segment,) = registry.list_segments(session, row.id)
-            registry.set_tile(session, row.id, segment.id, tile)
+            registry.set_tile(session, row.id, segment.id, tile, name)
+
+    def tile_key(self) -> bytes:
+        """The key of the tile of the first collection."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.path}/catalog.db?mode=ro", uri=True)) as raw:
+            query = "SELECT tile_key FROM segment JOIN collection c ON c.id = collection_id WHERE c.name = 'default'"
+            (name,) = raw.execute(query).fetchone()
+        return self.key(name)
+
+    def key(self, name: bytes) -> bytes:
+        """A key by its name."""
+        found = slots((self.path / "keys").read_bytes())[int.from_bytes(name[:8], "big")]
+        assert found[:8] == name[8:]
+        return found[8:40]
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -135,6 +198,12 @@ class Specimen:
             "by source": lambda: db.documents(source="a.md", order="id"),
             "next": lambda: [db.next_tokens(prompt) for prompt in PROMPTS],
             "trace": lambda: db.trace("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10"),
+            "held": db.holds,
+            "aside": db.quarantined,
+            "erased": db.erasures,
+            "receipts": lambda: [db.receipt(erasure.id) for erasure in db.erasures() if erasure.state == "verified"],
+            "log": lambda: list(db.audit()),
+            "copies": db.backups,
         }
 
     @classmethod
@@ -185,8 +254,11 @@ class Specimen:
         """Whether damage to a file changed anything that the file means."""
         if file.name == "catalog.db":
             return bool(dump(path / file) != dump(self.path / file))
-        if file.parts[0] == "segments":
+        if file.parts[0] == "segments" or file.name == "suppression.key":
             return True
+        means = {"keys": same_keys, "signing.pem": same_secret, "log.jsonl": same_log}.get(file.name)
+        if means is not None:
+            return not means((path / file).read_bytes(), (self.path / file).read_bytes())
         if file.name.startswith("tokenizer"):
             try:
                 packed = (path / file).read_bytes()
@@ -211,6 +283,16 @@ def _fill(db: memodb.Store, documents: int) -> None:
             metadata={"number": number, "nested": {"list": [1, None, True]}},
             expires_at=datetime(2050 + number, 1, 1, tzinfo=UTC),
         )
+
+
+def _govern(db: memodb.Store) -> None:
+    for name in ("deleted", "held", "aside"):
+        db.append(f"w40 w41 w42 w43 {name}", id=name, source=f"{name}.md")
+    db.delete("deleted", reason="ticket-1")
+    db.hold("case-1", "held")
+    db.delete("held", reason="ticket-2")
+    db.quarantine("aside", reason="ticket-3")
+    db.suppress(UNWANTED, datetime(2052, 1, 1, tzinfo=UTC))
 
 
 def _bombs() -> tuple[Any, ...]:

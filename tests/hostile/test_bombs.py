@@ -7,7 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgpack
 import pytest
+import zstandard
 
 import memodb
 from memodb.storage import read_tile
@@ -46,7 +48,7 @@ for name in json.loads(sys.stdin.read()):
     said = []
     def read():
         try:
-            read_tile(folder, name, limit=bombs.LIMIT)
+            read_tile(folder, name, bombs.KEY, limit=bombs.LIMIT)
             said.append("accepted")
         except memodb.CorruptStore as exc:
             said.append("CorruptStore")
@@ -72,12 +74,12 @@ def test_what_the_bombs_are_made_of_is_no_bomb(bombs: Any, tmp_path: Path) -> No
     """Else they would be refused for a reason of the test's own making."""
     bomb = bombs.Bomb("honest", "", bombs.one)
     (tmp_path / bomb.tile).write_bytes(bomb.build())
-    facts, arrays = read_tile(tmp_path, bomb.tile, limit=bombs.LIMIT)
+    facts, arrays = read_tile(tmp_path, bomb.tile, bombs.KEY, limit=bombs.LIMIT)
     assert facts == bombs.FACTS
     assert arrays["cells"].tolist() == [0] * 4
     large = bombs.Bomb("honest and large", "", lambda: bombs.one(length=1 << 20, packed=bombs.honest(1 << 20)))
     (tmp_path / large.tile).write_bytes(large.build())
-    assert not read_tile(tmp_path, large.tile, limit=1 << 20)[1]["cells"].any()
+    assert not read_tile(tmp_path, large.tile, bombs.KEY, limit=1 << 20)[1]["cells"].any()
 
 
 def test_every_bomb_is_refused_within_its_memory(bombs: Any, tmp_path: Path, covered: Callable[..., None]) -> None:
@@ -119,12 +121,28 @@ def test_every_bomb_is_refused_within_its_memory(bombs: Any, tmp_path: Path, cov
     covered(bombs=len(said), largest_growth_mib=round(worst / 2**20, 1))
 
 
-def test_a_bomb_in_a_store_costs_nothing_but_time(specimen: Any, tmp_path: Path) -> None:
-    """The row names it, the file has the right name: the memory is made from the documents, and the check tells."""
+def test_what_the_bombs_are_encrypted_with_is_what_tiles_are(specimen: Any, bombs: Any) -> None:
+    """The encryption that is written down here a second time reads what memodb wrote."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    data = (specimen.path / specimen.tile()).read_bytes()
+    assert data.startswith(bombs.MAGIC)
+    at = 12 + int.from_bytes(data[8:12], "little")
+    stated = msgpack.unpackb(data[12:at])
+    for index, (name, code, length, packed, _) in enumerate(stated["arrays"]):
+        about = bombs.binding(stated["facts"], name, code, length, packed)
+        frame = AESGCM(specimen.tile_key()).decrypt((index << 32 | 1).to_bytes(12, "big"), data[at : at + packed], about)
+        at += packed
+        assert len(zstandard.ZstdDecompressor().decompress(frame)) == length * int(code[1])
+    assert at == len(data)
+
+
+def test_a_bomb_in_a_store_costs_nothing_but_time(specimen: Any, bombs: Any, tmp_path: Path) -> None:
+    """The row names it and its key, the file has the right name: the documents make the memory, and the check tells."""
     path = specimen.copy(tmp_path / "s")
-    bombs = [bomb for bomb in specimen.bombs if not bomb.sparse]
-    for bomb in bombs[:: max(1, len(bombs) // 12)]:
-        specimen.name_tile(path, bomb.tile)
+    chosen = [bomb for bomb in specimen.bombs if not bomb.sparse]
+    for bomb in chosen[:: max(1, len(chosen) // 12)]:
+        specimen.name_tile(path, bomb.tile, bombs.KEY)
         (path / "segments" / bomb.tile).write_bytes(bomb.build())
         with memodb.connect(path, read_only=True) as db:
             assert db.digest() == specimen.digest, bomb.name

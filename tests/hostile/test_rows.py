@@ -21,7 +21,7 @@ from memodb.catalog.pragmas import connect
 from memodb.catalog.seals import SEAL, sealed_columns
 from memodb.memory import Backend
 from memodb.memory.willshaw import WillshawMatrix
-from memodb.storage import read_tile, remove_orphans, write_tile
+from memodb.storage import destroy_orphans, read_tile, write_tile
 
 
 def update(path: Path, statement: str, *values: Any) -> None:
@@ -90,7 +90,7 @@ def test_no_tile_s_name_leads_out_of_its_directory(
     before = listing(outside)
     hostile = name.format(tile=tile, TILE=tile.upper(), outside=outside)
     with pytest.raises(memodb.CorruptStore, match="not the digest of a header"):
-        read_tile(path / "segments", hostile)
+        read_tile(path / "segments", hostile, specimen.tile_key())
     stored: Any = hostile.encode("utf-8", "surrogateescape")
     column = "CAST(? AS TEXT)"
     update(path, f"UPDATE segment SET tile = {column} WHERE tile = '{tile}'", stored)
@@ -121,12 +121,12 @@ def test_a_tile_that_is_a_link_is_no_tile(specimen: Any, tmp_path: Path) -> None
     tile.rename(tmp_path / "outside")
     tile.symlink_to(tmp_path / "outside")
     with pytest.raises(memodb.CorruptStore):
-        read_tile(path / "segments", tile.name)
+        read_tile(path / "segments", tile.name, specimen.tile_key())
     assert specimen.judge(path).detected
     (path / "segments").rename(tmp_path / "folder")
     (path / "segments").symlink_to(tmp_path / "folder")
     with pytest.raises(memodb.CorruptStore):
-        read_tile(path / "segments", tile.name)
+        read_tile(path / "segments", tile.name, specimen.tile_key())
 
 
 def other(value: Any) -> Any:
@@ -144,7 +144,8 @@ def columns(path: Path) -> list[tuple[str, str]]:
     with contextlib.closing(sqlite3.connect(path / "catalog.db")) as raw:
         tables = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
         named = [(table, row[1]) for table in tables for row in raw.execute(f"PRAGMA table_info({table})")]
-    return [(table, column) for table, column in named if column != "version"]  # only ever compared for change
+    # versions are only ever compared for change; keys that are doomed are gone when the call that doomed them returns
+    return [(table, column) for table, column in named if column != "version" and table != "doomed_key"]
 
 
 def test_no_column_of_any_table_changes_unseen(specimen: Any, tmp_path: Path, covered: Callable[..., None]) -> None:
@@ -159,7 +160,7 @@ def test_no_column_of_any_table_changes_unseen(specimen: Any, tmp_path: Path, co
                 raw.execute(f"DROP TRIGGER {name}")
             (value,) = raw.execute(f"SELECT max({column}) FROM {table}").fetchone()
             where = f"{column} IS ?" if value is None else f"{column} = ?"
-            key = {"document": "place", "segment": "id", "collection": "id"}.get(table, column)
+            key = {"document": "place", "segment": "id", "collection": "id", "erasure": "id", "backup": "id"}.get(table, column)
             (row,) = raw.execute(f"SELECT max({key}) FROM {table} WHERE {where}", (value,)).fetchone()
             raw.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (other(value), row))
             for _, sql in triggers:
@@ -173,22 +174,64 @@ def test_no_column_of_any_table_changes_unseen(specimen: Any, tmp_path: Path, co
     assert unseen == []
 
 
+def test_every_table_of_the_specimen_has_rows(specimen: Any) -> None:
+    """Else a column of an empty one would be changed in no row."""
+    with contextlib.closing(sqlite3.connect(specimen.path / "catalog.db")) as raw:
+        tables = {table for table, _ in columns(specimen.path)}
+        assert all(raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)
+    assert {"erasure", "hold", "suppression", "audit", "backup"} <= tables
+
+
+VALUES: tuple[Any, ...] = (None, 7, -3, 2**63 - 1, -(2**63), 1.5, "", "x" * 16, b"", b"x" * 16, "null", "[]", b"\xff")
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.stress)], ids=["sample", "full"])
+def test_a_value_of_another_type_is_damage(
+    specimen: Any, tmp_path: Path, covered: Callable[..., None], long: bool
+) -> None:
+    """SQLite stores any type in any column: under a right seal only those who use the value can refuse it."""
+    untyped, cases = [], 0
+    targets = [*columns(specimen.path), ("doomed_key", "name")]
+    for number, (table, column) in enumerate(targets):
+        for value in VALUES if long else (VALUES[number % len(VALUES)], VALUES[(number * 5 + 2) % len(VALUES)]):
+            path = specimen.copy(tmp_path / f"{number} {VALUES.index(value)}")
+            statement = f"UPDATE {table} SET {column} = ?"
+            if table == "doomed_key":
+                statement = "INSERT INTO doomed_key VALUES (?)"
+            elif table in ("document", "audit", "erasure", "setting"):
+                key = {"document": "place", "audit": "seq", "erasure": "id", "setting": "name"}[table]
+                statement += f" WHERE {key} = (SELECT max({key}) FROM {table})"
+            try:
+                update(path, statement, value)
+            except sqlite3.Error:  # the schema itself refuses it
+                continue
+            for writing in (False, True):
+                verdict = specimen.judge(path, read_only=not writing)
+                cases += 1
+                if verdict.untyped or verdict.lies:
+                    untyped.append((table, column, value, writing, verdict.untyped + verdict.lies))
+    covered(cases=cases)
+    assert untyped == []
+
+
 def test_orphans_behind_a_link_are_somebody_else_s(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("mine")
     (tmp_path / "segments").symlink_to(outside)
     with pytest.raises(memodb.StoreError):
-        remove_orphans(tmp_path / "segments", set())
+        destroy_orphans(tmp_path / "segments", set())
     with pytest.raises(memodb.StoreError):
-        write_tile(tmp_path / "segments", {}, {})
+        write_tile(tmp_path / "segments", {}, {}, bytes(32))
     assert [found.name for found in outside.iterdir()] == ["precious"]
     real = tmp_path / "real"
     real.mkdir()
     (real / "link").symlink_to(outside / "precious")
     (real / "folder link").symlink_to(outside)
     (real / "folder").mkdir()
-    assert remove_orphans(real, set()) == ["folder link", "link"]
+    (real / "second name").hardlink_to(outside / "precious")
+    assert destroy_orphans(real, set()).names == ("folder link", "link", "second name")
     assert (outside / "precious").read_text() == "mine"
     assert [found.name for found in real.iterdir()] == ["folder"]
 
@@ -237,6 +280,45 @@ SETTINGS: list[Any] = [
     {"configuration": {"vocabulary": 61, "false_recall": "x"}},
     {"tokenizer": "../../x"},
 ]
+
+
+AUDITS: list[Any] = [
+    None, 1, [], {}, "x", {"store": 1}, {"public_key": 2}, {"public_key": None}, {"store": "../../x"},
+    {"public_key": "-----BEGIN PUBLIC KEY-----"}, {"store": None, "public_key": None},
+]  # fmt: skip
+REPLAYS: list[Any] = ["x", 1e300, -5, 2**62, 2**70, [1], True, 1.5, {}, 0]
+
+
+@pytest.mark.parametrize("setting", AUDITS, ids=range(len(AUDITS)))
+def test_a_hostile_binding_to_a_ledger_is_refused(
+    specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, setting: Any
+) -> None:
+    """It names the store, and the key that its receipts are signed with: no other file comes of it."""
+    path = specimen.copy(tmp_path / "s")
+    with contextlib.closing(sqlite3.connect(path / "catalog.db")) as raw:
+        honest = json.loads(raw.execute("SELECT value FROM setting WHERE name = 'audit'").fetchone()[0])
+    stated = {**honest, **setting} if isinstance(setting, dict) and setting else setting
+    update(path, "UPDATE setting SET value = ? WHERE name = 'audit'", json.dumps(stated, sort_keys=True))
+    before = beside("specimen").listing(tmp_path).keys()
+    for writing in (False, True):
+        verdict = specimen.judge(path, read_only=not writing)
+        assert not verdict.untyped
+        assert not verdict.lies
+    assert {name for name in beside("specimen").listing(tmp_path).keys() - before if not name.startswith("s/")} == set()
+
+
+@pytest.mark.parametrize("name", ["replay from", "replay to"])
+@pytest.mark.parametrize("value", REPLAYS, ids=str)
+def test_a_hostile_note_of_what_is_to_be_replayed_is_refused(
+    specimen: Any, tmp_path: Path, name: str, value: Any
+) -> None:
+    path = specimen.copy(tmp_path / "s")
+    for given in {name, "replay from"}:
+        update(path, "INSERT INTO setting VALUES (?, ?, x'')", given, json.dumps(value if given == name else 0))
+    for writing in (False, True):
+        verdict = specimen.judge(path, read_only=not writing)
+        assert not verdict.untyped
+        assert not verdict.lies
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -338,10 +420,10 @@ ARRAYS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
 def test_arrays_that_contradict_each_other_are_not_believed(specimen: Any, tmp_path: Path, change: str) -> None:
     """A sound tile of unsound contents, named by a sealed row: the documents decide, and the check tells."""
     path = specimen.copy(tmp_path / "s")
-    facts, stored = read_tile(path / "segments", specimen.tile().name)
-    arrays = dict(stored)
+    facts, stored = read_tile(path / "segments", specimen.tile().name, specimen.tile_key())
+    arrays, key = dict(stored), bytes(range(32))
     ARRAYS[change](facts, arrays)
-    specimen.name_tile(path, write_tile(path / "segments", facts, arrays))
+    specimen.name_tile(path, write_tile(path / "segments", facts, arrays, key), key)
     for writing in (False, True):
         verdict = specimen.judge(path, read_only=not writing)
         assert verdict.findings

@@ -358,6 +358,7 @@ CALLS: dict[str, Callable[[memodb.Store], Any]] = {
     "collection again": lambda db: db.collection("default"),
     "backup": lambda db: db.backup("never made"),
     "backups": lambda db: db.backups(),
+    "backup_taken": lambda db: db.backup_taken(Path(db.path).parent / "b"),
     "backup_destroyed": lambda db: db.backup_destroyed("0" * 32),
     "erasures": lambda db: db.erasures(),
     "receipt": lambda db: db.receipt("0" * 32),
