@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 from memodb import erasure, opening
 from memodb.backup import record_backup
 from memodb.catalog import history
+from memodb.catalog.columns import identifier
 from memodb.catalog.history import BackupRow
 from memodb.collection import Collection, Document, Transaction
 from memodb.erasure import Erasure, Hold, Receipt
-from memodb.errors import InvalidInput
 from memodb.proof import Entry, write_log
 
 __all__ = ["Governance"]
@@ -92,20 +92,21 @@ class Governance:
         :meth:`transaction` the deletion is staged, and the receipt says so. A crash in between is finished by the
         next opening for writing.
         """
-        texts: list[str] = []
-        if suppress and not dry_run:
-            texts = erasure.texts(self._collection, erasure.select(self._collection, ids, filters))
         searcher = None
         if scan and not dry_run:
             from memodb.scanning import searching
 
             searcher = searching(self._engine)
-        receipt = erasure.delete(
-            self._collection, ids, filters, reason=reason, dry_run=dry_run, verify=verify, scan=searcher
+        return erasure.delete(
+            self._collection,
+            ids,
+            filters,
+            reason=reason,
+            dry_run=dry_run,
+            verify=verify,
+            scan=searcher,
+            suppress=suppress,
         )
-        for text in texts:
-            erasure.suppress(self._collection, text, None)
-        return receipt
 
     def erasures(self) -> list[Erasure]:
         """The deletions of the collection, the oldest first, with the states that each has come through."""
@@ -121,11 +122,11 @@ class Governance:
         ReadOnlyStore
             It is to be verified, and this handle only reads.
         """
-        return erasure.receipt(self._collection, erasure_id)
+        return erasure.receipt(self._collection, identifier(erasure_id, "erasure id"))
 
     def pseudonym(self, id: str) -> str:  # noqa: A002
         """What a document (or subject) is called in receipts and in the audit log: hexadecimal, a keyed hash."""
-        return self._collection.pseudonym(id).hex()
+        return self._collection.pseudonym(identifier(id, "id")).hex()
 
     # -- legal holds -----------------------------------------------------------------------------------------------
 
@@ -145,11 +146,11 @@ class Governance:
 
     def release_hold(self, name: str) -> list[str]:
         """End a hold: deletions that waited for it are carried out and verified. Ids of what it kept; NotFound."""
-        return erasure.release_hold(self._collection, name)
+        return erasure.release_hold(self._collection, identifier(name, "a hold's name"))
 
     def export_held(self, name: str) -> Iterator[dict[str, Any]]:
         """The documents under a hold with their texts, deleted ones too: what the hold is for. Recorded; NotFound."""
-        return erasure.export_held(self._collection, name)
+        return erasure.export_held(self._collection, identifier(name, "a hold's name"))
 
     # -- quarantine ------------------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Governance:
     @property
     def public_key(self) -> str:
         """The key that receipts and heads are signed with, PEM: give it to whoever is to check them."""
-        return self._engine.audit.public_key
+        return self._engine.audit.keyring.public_key
 
     def backups(self) -> list[BackupRow]:
         """The backups that were taken of the store, the oldest first."""
@@ -242,6 +243,4 @@ class Governance:
         NotFound
             The store knows of no such backup that is not destroyed.
         """
-        if not isinstance(backup_id, str):
-            raise InvalidInput(f"a backup is named by a text, not {type(backup_id).__name__}")
-        erasure.destroy_backup(self._engine.collections(), backup_id)
+        erasure.destroy_backup(self._engine.collections(), identifier(backup_id, "backup id"))

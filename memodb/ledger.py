@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from memodb.catalog import Catalog, history, registry
 from memodb.cipher import KeyService
-from memodb.collection import AuditLog
+from memodb.collection import AuditLog, Binding, Keyring
 from memodb.errors import LedgerMissing, StoreMismatch
 from memodb.proof import new_key
 from memodb.storage import Ledger, StoreDirectory, path_text
@@ -44,42 +44,41 @@ def opened_audit(catalog: Catalog, directory: StoreDirectory, options: Options) 
         It is another store's.
     """
     with catalog.read() as session:
-        stated = registry.get_setting(session, _SETTING)
+        binding = Binding.of(registry.get_setting(session, _SETTING))
     if options.scratch:
-        return AuditLog(catalog, "scratch" if stated is None else stated["store"], None, None)
+        return AuditLog(catalog, "scratch" if binding is None else binding.store, None, None, None)
     ledger = ledger_at(directory, options.ledger)
-    if stated is None and options.read_only:
-        return AuditLog(catalog, "unnamed", None, options.actor)
-    if stated is None or stated["public_key"] is None:
-        return _bound(catalog, secrets.token_hex(16) if stated is None else stated["store"], ledger, options)
+    if binding is None or binding.public_key is None:
+        store = secrets.token_hex(16) if binding is None else binding.store
+        if options.read_only:
+            return AuditLog(catalog, store, None, None, options.actor)
+        return _bound(catalog, store, ledger, options)
     if not ledger.exists():
         if options.read_only:  # nothing is signed or erased by who only reads
-            return AuditLog(catalog, stated["store"], None, options.actor, stated["public_key"])
+            return AuditLog(catalog, binding.store, None, binding, options.actor)
         raise LedgerMissing(
             f"the ledger of {directory.path} is not at {ledger.path}: put it back, or say where it is (ledger=..., or "
             "MEMODB_LEDGER for the command line). Without it a store could not tell what was erased since it was copied"
         )
-    audit = AuditLog(catalog, stated["store"], ledger, options.actor, stated["public_key"])
+    audit = AuditLog(catalog, binding.store, ledger, binding, options.actor)
     if not options.read_only:
-        _ = audit.signer  # is it the store's?
+        _ = audit.keyring.signer, audit.keyring.suppression  # are they the store's?
     _require_one_history(audit, ledger, directory, options)
     return audit
 
 
 def _bound(catalog: Catalog, store: str, ledger: Ledger, options: Options) -> AuditLog:
     """Bind a store to a ledger, which is made where there is none. The log begins, or goes on, with its public key."""
-    if options.read_only:
-        return AuditLog(catalog, store, None, options.actor)
     if not ledger.exists():
         ledger.create(new_key(), secrets.token_bytes(32))
-    audit = AuditLog(catalog, store, ledger, options.actor)
     with catalog.read() as session:
         known = history.line_count(session)
     if ledger.count() > known:
         raise StoreMismatch(f"the ledger at {ledger.path} is another store's: name an empty place for a new one")
+    binding = Keyring(ledger, None).binding(store)
+    audit = AuditLog(catalog, store, ledger, binding, options.actor)
     with catalog.write() as session:
-        stated = {"store": store, "public_key": audit.signer.public_pem.decode()}
-        registry.put_setting(session, _SETTING, stated)
+        registry.put_setting(session, _SETTING, binding.to_dict())
         audit.record(session, "key", None, [audit.signer.fingerprint])
     return audit
 
@@ -87,9 +86,9 @@ def _bound(catalog: Catalog, store: str, ledger: Ledger, options: Options) -> Au
 def unbind(directory: StoreDirectory, keys: KeyService | None) -> None:
     """Make a store forget its ledger, so that the next opening for writing makes a new one; its log goes on."""
     with Catalog.open(directory.catalog, keys=keys) as catalog, catalog.write() as session:
-        stated = registry.get_setting(session, _SETTING)
-        if stated is not None:  # a store in memory had no ledger to be bound to
-            registry.put_setting(session, _SETTING, {**stated, "public_key": None})
+        binding = Binding.of(registry.get_setting(session, _SETTING))
+        if binding is not None:  # a store in memory had no ledger to be bound to
+            registry.put_setting(session, _SETTING, Binding(binding.store).to_dict())
 
 
 def _require_one_history(audit: AuditLog, ledger: Ledger, directory: StoreDirectory, options: Options) -> None:

@@ -251,7 +251,7 @@ def _open_memory(backend: Backend, tokenizer: Tokenizer, options: Options) -> En
     catalog = Catalog.create(MEMORY, keys=options.keys or MemoryKeys())
     with catalog.write() as session:
         registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
-    audit = AuditLog(catalog, secrets.token_hex(16), None, options.actor)
+    audit = AuditLog(catalog, secrets.token_hex(16), None, None, options.actor)
     return Engine(MEMORY, catalog, tokenizer, configuration, backend, None, audit, options)
 
 

@@ -345,7 +345,8 @@ def searching(engine: Engine) -> Callable[[list[str]], dict[str, Any]]:
         raise InvalidInput("a store in memory has no files to scan")
     if engine.foreign_keys is not None:
         raise InvalidInput("another process cannot ask this store's key service: call memodb.scanning.scan there")
-    command = [sys.executable, "-m", "memodb.scanning", os.path.abspath(engine.path)]  # noqa: PTH100  # links are kept
+    # -P: nothing is imported from the working directory, which may be the store
+    command = [sys.executable, "-P", "-m", "memodb.scanning", os.path.abspath(engine.path)]  # noqa: PTH100  # links are kept
     command += [] if engine.ledger is None else [os.path.abspath(engine.ledger)]  # noqa: PTH100
 
     def search(texts: list[str]) -> dict[str, Any]:

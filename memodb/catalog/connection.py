@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +32,6 @@ from memodb.errors import (
 __all__ = ["MEMORY", "Catalog"]
 
 MEMORY: Final = ":memory:"
-_MODE: Final = 0o600
 _KIND: Final = "memodb_kind"
 _REWRITE: Final = "rewrite due"
 """The setting that tells of an upgrade whose file is still to be rewritten."""
@@ -94,13 +92,13 @@ class Catalog:
         """
         name = os.fspath(path)
         if name != MEMORY:
-            _create_file(name)
+            media.create_file(name)
         catalog = cls(name, keys, read_only=False, timeout=timeout)
         try:
             with mapped(name):
                 catalog._migrate(expected=None)
                 if name != MEMORY:
-                    _sync_directory(name)
+                    media.sync_directory(name)
         except BaseException:
             catalog.close()
             raise
@@ -395,7 +393,7 @@ class Catalog:
         DiskFull, StoreError
         """
         self.require_usable()
-        _create_file(os.fspath(path))
+        media.create_file(os.fspath(path))
         with self._poisonable(), mapped(self.path), contextlib.closing(sqlite3.connect(path)) as target:
             if self._turn is not None:
                 with self.read() as session:
@@ -486,33 +484,3 @@ def _driver(connection: object) -> sqlite3.Connection:
     if not isinstance(connection, sqlite3.Connection):
         raise StoreError("the catalog's connection is not SQLite's")
     return connection
-
-
-def _create_file(path: str) -> None:
-    """Make the file with its mode before SQLite sees it: SQLite's own would be 0644 until someone changed it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    except FileExistsError:
-        # Never open and close it here: that drops the POSIX locks of every other connection of this process to it.
-        if not stat.S_ISREG((found := Path(path).lstat()).st_mode) or found.st_size:
-            raise Conflict(f"{path} exists already; open it instead of creating it") from None
-        Path(path).chmod(_MODE)
-    except OSError as exc:
-        raise StoreError(f"the catalog {path} cannot be created: {exc}") from exc
-    else:
-        try:
-            os.fchmod(descriptor, _MODE)  # exactly this, whatever the umask
-        finally:
-            os.close(descriptor)
-
-
-def _sync_directory(path: str) -> None:
-    # SQLite ignores an error of its own directory sync, so the entry of the new file is synced here.
-    try:
-        descriptor = os.open(Path(path).absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as exc:
-        raise StoreError(f"the directory of {path} cannot be synced: {exc}") from exc

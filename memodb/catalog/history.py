@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from memodb.catalog.execution import changed
 from memodb.catalog.models import TABLES, AuditEntry, Backup
 from memodb.catalog.seals import inserted, resealed
-from memodb.errors import NotFound
+from memodb.errors import CorruptStore, NotFound
 
 __all__ = ["BackupRow", "add_backup", "append_lines", "backups", "destroy_backup", "line_count", "lines"]
 
@@ -39,8 +39,17 @@ class BackupRow:
 
 
 def line_count(session: Session) -> int:
-    """Lines of the audit log: the number of the next one."""
-    return int(session.scalar(select(func.coalesce(func.max(AuditEntry.seq) + 1, 0))) or 0)
+    """Lines of the audit log: the number of the next one.
+
+    Raises
+    ------
+    CorruptStore
+        The last one has a number that none has.
+    """
+    count = session.scalar(select(func.coalesce(func.max(AuditEntry.seq) + 1, 0)))
+    if type(count) is not int or count < 0:
+        raise CorruptStore("the audit log is damaged: restore the store from a backup")
+    return count
 
 
 def append_lines(session: Session, lines: Iterable[bytes]) -> None:
@@ -52,7 +61,10 @@ def append_lines(session: Session, lines: Iterable[bytes]) -> None:
 def lines(session: Session, start: int = 0) -> Iterator[bytes]:
     """The audit log's lines from a number on; a few at a time in memory."""
     statement = select(AuditEntry.entry).where(AuditEntry.seq >= start).order_by(AuditEntry.seq)
-    yield from session.scalars(statement, execution_options={"yield_per": _AT_A_TIME})
+    for line in session.scalars(statement, execution_options={"yield_per": _AT_A_TIME}):
+        if not isinstance(line, bytes):
+            raise CorruptStore("a line of the audit log is damaged: restore the store from a backup")
+        yield line
 
 
 def add_backup(session: Session, row: BackupRow) -> None:

@@ -37,7 +37,9 @@ __all__ = ["amount", "delete", "print_plan", "print_receipt", "signed_bytes"]
     ),
 )
 @chosen_documents
-@click.option("--reason", metavar="CODE", help="Kept in the receipt, and in the audit log where it is a code.")
+@click.option(
+    "--reason", metavar="CODE", help="Kept in the receipt, and in the audit log where it is a code; no personal data."
+)
 @click.option("--dry-run", is_flag=True, help="List what would go, and delete nothing.")
 @confirmation
 @click.option("--no-verify", is_flag=True, help="Do not memorise the touched segments anew to compare them.")

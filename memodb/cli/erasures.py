@@ -103,7 +103,7 @@ def key(settings: Settings) -> None:
     whoever is to check them, in another way than with the receipts.
     """
     with opening.engine(settings) as engine:
-        pem = engine.audit.public_key
+        pem = engine.audit.keyring.public_key
     if settings.json:
         from memodb.proof import fingerprint
 

@@ -66,6 +66,7 @@ def sweep(ctx: click.Context, dry_run: bool, yes: bool, reason: str | None) -> N
     try:
         if dry_run or not yes:
             with opening.reading(settings) as db:
+                # not db.sweep(dry_run=True): it needs a handle that writes, whose lock a user would hold while thinking
                 planned = db.delete(expires_before=datetime.now(UTC), dry_run=True, reason=reason)
             if dry_run:
                 print_plan(settings, planned)

@@ -12,6 +12,7 @@ from memodb.collection.collection import Collection
 from memodb.collection.compaction import compact
 from memodb.collection.erasures import advance, latest
 from memodb.collection.inspection import CheckReport, check, rebuilt_digest
+from memodb.collection.keyring import Binding, Keyring
 from memodb.collection.purge import finish_deletions, refill, settled, with_room
 from memodb.collection.records import Document, Record
 from memodb.collection.streams import AppendResult, append_many, export
@@ -21,9 +22,11 @@ from memodb.collection.transaction import Outcome, Request, Transaction
 __all__ = [
     "AppendResult",
     "AuditLog",
+    "Binding",
     "CheckReport",
     "Collection",
     "Document",
+    "Keyring",
     "Outcome",
     "Record",
     "Request",

@@ -8,7 +8,6 @@ catalog, the catalog is an older copy, and what was erased since must be erased 
 from __future__ import annotations
 
 import copy
-import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -16,8 +15,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from memodb.catalog import Catalog, history, now, registry
-from memodb.errors import CorruptStore, LedgerMissing, StoreMismatch, SyncFailed
-from memodb.proof import Entry, Head, Signer, Tree, code, inclusion_proof, leaf_hash, new_key
+from memodb.collection.keyring import Binding, Keyring
+from memodb.errors import CorruptStore, StoreError, SyncFailed
+from memodb.proof import Entry, Head, Signer, Tree, code, inclusion_proof, leaf_hash
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -61,66 +61,29 @@ class AuditLog:
         Opaque id of the store.
     ledger : Ledger or None
         None where there is none at hand.
-    public_key : str or None
-        PEM of the key that the store's signatures are made with; None for a store in memory, and for a copy that is
-        only being checked: they sign with a key of the moment.
+    binding : Binding or None
+        What the catalog says of the ledger; None for a store in memory, and for a copy that is only being checked.
     actor : str or None
         Pseudonym of whoever works with this handle: a code.
     """
 
     def __init__(
-        self,
-        catalog: Catalog,
-        store: str,
-        ledger: Ledger | None,
-        actor: str | None,
-        public_key: str | None = None,
+        self, catalog: Catalog, store: str, ledger: Ledger | None, binding: Binding | None, actor: str | None
     ) -> None:
         require_code("actor", actor)
-        self.store = store
-        self._public_key = public_key
         self.catalog = catalog
+        self.store = store
+        self.keyring = Keyring(ledger, binding)
         self._ledger = ledger
         self._actor = actor
         self._mirrored: int | None = None
         self._guard = threading.Lock()
-        self._suppression = secrets.token_bytes(32) if ledger is None and public_key is None else None
-        self._signer: Signer | None = None
         self._tree = Tree()
 
     @property
     def signer(self) -> Signer:
-        """The key of the store's signatures.
-
-        Raises
-        ------
-        LedgerMissing
-            It is not at hand.
-        StoreMismatch
-            The ledger's is another one than the store's.
-        """
-        if self._signer is None:
-            if self._ledger is None and self._public_key is not None:
-                raise LedgerMissing(f"the ledger of {self.catalog.path}, and its key, is not at hand: say where it is")
-            signer = Signer(new_key() if self._ledger is None else self._ledger.signing())
-            if self._public_key is not None and signer.public_pem.decode() != self._public_key:
-                raise StoreMismatch(f"the ledger is another store's: name the one of {self.catalog.path}")
-            self._signer = signer
-        return self._signer
-
-    @property
-    def public_key(self) -> str:
-        """PEM of the key that its signatures are made with."""
-        return self._public_key or self.signer.public_pem.decode()
-
-    @property
-    def suppression_key(self) -> bytes:
-        """The key of the hashes of suppressed texts."""
-        if self._suppression is None:
-            if self._ledger is None:
-                raise LedgerMissing(f"the ledger of {self.catalog.path}, and its key, is not at hand: say where it is")
-            self._suppression = self._ledger.suppression()
-        return self._suppression
+        """The key of the store's signatures: see :attr:`Keyring.signer`."""
+        return self.keyring.signer
 
     def record(
         self,
@@ -188,9 +151,9 @@ class AuditLog:
             known = history.line_count(session)
         if self._ledger.count() <= known:
             return
-        missing = list(islice(self._ledger.lines(), known, None))
-        for seq, line in enumerate(missing, known):
-            Entry.from_bytes(line, seq=seq)
+        missing = []
+        for seq, line in enumerate(islice(self._ledger.lines(), known, None), known):
+            missing.append(Entry.from_bytes(line, seq=seq).to_bytes())
         with self.catalog.write() as session:
             before = registry.get_setting(session, _REPLAY)
             registry.put_setting(session, _REPLAY, known if before is None else before)
@@ -200,11 +163,25 @@ class AuditLog:
     def pending(self) -> list[Entry]:
         """The entries that were taken over and are still to be carried out."""
         with self.catalog.read() as session:
-            start = registry.get_setting(session, _REPLAY)
-            end = registry.get_setting(session, _REPLAYED, 0)
+            start, end = self._noted(session)
             if start is None:
                 return []
             return [Entry.from_bytes(line) for line in islice(history.lines(session, start), end - start)]
+
+    def _noted(self, session: Session) -> tuple[int | None, int]:
+        """The lines that are still to be carried out, from and to.
+
+        Raises
+        ------
+        CorruptStore
+            The notes are none that memodb writes.
+        """
+        start, end = (registry.get_setting(session, name) for name in (_REPLAY, _REPLAYED))
+        if start is None:
+            return None, 0
+        if type(start) is not int or type(end) is not int or not 0 <= start <= end <= history.line_count(session):
+            raise CorruptStore("the catalog's note of what is to be replayed is damaged: restore from a backup")
+        return start, end
 
     def settle(self) -> None:
         """Record that all entries that were taken over are carried out."""
@@ -238,7 +215,22 @@ class AuditLog:
     def is_behind(self) -> bool:
         """Whether lines of the ledger are still to be carried out: nobody may read before."""
         with self.catalog.read() as session:
-            return registry.get_setting(session, _REPLAY) is not None
+            return self._noted(session)[0] is not None
+
+    def findings(self) -> Iterator[str]:
+        """What is wrong with the log, its mirror and the keys, in words. A mirror that lacks lines is a crash's, and no
+        fault: the next writer adds them.
+        """
+        with self.catalog.read() as session:
+            mirrored = iter(()) if self._ledger is None or not self._ledger.exists() else self._ledger.lines()
+            try:
+                for seq, line in enumerate(history.lines(session)):
+                    Entry.from_bytes(line, seq=seq)
+                    if next(mirrored, line) != line:
+                        yield f"line {seq} of the ledger's log is not that of the catalog's: put back the ledger"
+            except StoreError as exc:
+                yield str(exc)
+        yield from self.keyring.findings()
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from a number on.

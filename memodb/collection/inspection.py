@@ -103,6 +103,7 @@ def _check_catalog(collection: Collection) -> tuple[int, list[str]]:
             f"{name!r} in {collection.directory.path} is no file of a store: move it away"
             for name in collection.directory.foreign()
         ]
+    findings += collection.audit.findings()
     try:
         with collection.catalog.read() as session:
             findings += check_catalog(session, collection.id)

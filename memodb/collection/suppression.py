@@ -31,7 +31,7 @@ def normalised(text: str) -> str:
 def suppression_hash(collection: Collection, text: str) -> bytes:
     """What a text is known by in the list of one collection, 16 bytes: another collection's says nothing of it."""
     message = collection.id.encode() + b"\0" + normalised(text).encode()
-    return hmac.digest(collection.audit.suppression_key, message, hashlib.sha256)[:_BYTES]
+    return hmac.digest(collection.audit.keyring.suppression, message, hashlib.sha256)[:_BYTES]
 
 
 def require_unsuppressed(collection: Collection, texts: list[str]) -> None:

@@ -30,7 +30,7 @@ from memodb.collection.erasures import begin
 from memodb.collection.planning import Change, holds, planned, publish
 from memodb.collection.purge import finish_deletions, with_room
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
-from memodb.collection.suppression import require_unsuppressed
+from memodb.collection.suppression import require_unsuppressed, suppression_hash
 from memodb.errors import Conflict, CorruptStore, DocumentExists, DocumentNotFound, InvalidInput
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Transaction:
         self._deletes: dict[str, None] = {}
         self._quarantined: dict[str, str | None] = {}
         self._released: dict[str, str | None] = {}
+        self._suppressed: dict[bytes, None] = {}
         self._returning_expiries: list[datetime | None] = []
         self._batch = opaque_id()
         self.request: Request | None = None
@@ -222,6 +223,10 @@ class Transaction:
             else:
                 self._deletes[document_id] = None
         return wanted
+
+    def suppress(self, texts: Iterable[str]) -> None:
+        """Stage that texts be refused from the commit on."""
+        self._suppressed.update(dict.fromkeys(suppression_hash(self._collection, text) for text in texts))
 
     def quarantine(self, ids: Iterable[str], reason: str | None = None) -> list[str]:
         """Stage that visible documents be set aside: out of the memory and of every read path, until released.
@@ -374,6 +379,9 @@ class Transaction:
             quarantine.release(session, collection.id, self._released)
             self._tell(session, "quarantine", self._quarantined)
             self._tell(session, "quarantine_released", self._released)
+            for found in self._suppressed:
+                keeping.add_suppression(session, collection.id, found, None)
+            collection.audit.record(session, "suppress", collection.id, [found.hex() for found in self._suppressed])
             for key, change in list(changes.items()):
                 segment = change.replacement or change.segment
                 if change.is_new:

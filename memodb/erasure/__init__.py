@@ -20,7 +20,6 @@ from memodb.erasure.operations import (
     set_expiry,
     suppress,
     sweep,
-    texts,
     transaction,
 )
 from memodb.erasure.receipt import Erasure, Receipt, SegmentProof
@@ -51,6 +50,5 @@ __all__ = [
     "set_expiry",
     "suppress",
     "sweep",
-    "texts",
     "transaction",
 ]

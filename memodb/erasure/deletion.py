@@ -61,6 +61,7 @@ def delete(
     dry_run: bool = False,
     verify: bool = True,
     scan: Scan | None = None,
+    suppress: bool = False,
 ) -> Receipt:
     """Delete documents: see :meth:`memodb.Store.delete`."""
     if reason is not None and not isinstance(reason, str):
@@ -77,9 +78,11 @@ def delete(
                 raise InvalidInput("a deletion in an open transaction cannot be scanned for: delete outside of it")
             chosen = _stage(collection, transaction, ids, filters, request)
             planned = _unfinished(collection, chosen, request, dry_run=False)
-            if scan is not None:
+            if scan is not None or suppress:
                 with collection.catalog.read() as session:
                     texts = list(collection.texts_in(session, chosen, Scope.STORED).values())
+            if suppress:  # in the commit that hides them, so that there is no moment in between
+                transaction.suppress(texts)
         if not commits:
             return planned  # the open transaction commits later: this says what was staged, and claims no more
         outcome = transaction.outcome

@@ -41,7 +41,6 @@ __all__ = [
     "set_expiry",
     "suppress",
     "sweep",
-    "texts",
     "transaction",
 ]
 
@@ -309,12 +308,6 @@ def _with_texts(collection: Collection, ids: list[str], scope: Scope) -> Iterato
             texts = collection.texts_in(session, group, scope)
         for row in rows:
             yield {**Document.of(collection.name, row).to_dict(), "text": texts[row.id]}
-
-
-def texts(collection: Collection, ids: list[str]) -> list[str]:
-    """Texts of stored documents, visible or not."""
-    with collection.catalog.read() as session:
-        return list(collection.texts_in(session, ids, Scope.STORED).values())
 
 
 # -- backups -----------------------------------------------------------------------------------------------------------

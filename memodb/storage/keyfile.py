@@ -61,6 +61,8 @@ _END = _CHECK + 8
 _PAGE = 64
 """Slots that are read though nobody asked for them, if that saves a call: 4 KiB, which the kernel reads anyway."""
 _SPAN = 1 << 14
+_MOST_FREE = 1 << 20
+"""Free slots that are remembered, 8 bytes each; a sparse file claims any number of them."""
 _BATCH = 1 << 16
 _NO_FILE = {None, errno.ELOOP, errno.EISDIR, errno.ENXIO}
 _TRIES = 5
@@ -235,7 +237,7 @@ class KeyFile:
         """
         asked, parts = iter(named), [np.zeros((0, 2), np.uint64)]
         while batch := list(islice(asked, _BATCH)):
-            whole = b"".join(name for name in batch if len(name) == _NAME.size)
+            whole = b"".join(name for name in batch if isinstance(name, bytes) and len(name) == _NAME.size)
             parts.append(np.frombuffer(whole, ">u8").astype(np.uint64).reshape(-1, 2))
         pairs = np.concatenate(parts)
         numbers, mixed = np.sort(pairs[:, 0]), np.sort(_mixed(pairs[:, 0], pairs[:, 1]))
@@ -285,6 +287,8 @@ class KeyFile:
             self._free = array("q")
             for first, data in _stream(descriptor):
                 self._free.extend((np.flatnonzero(~data.view(np.uint64).any(axis=1)) + first).tolist())
+                if len(self._free) >= _MOST_FREE:
+                    break
         kept = max(0, len(self._free) - max(0, count))
         chosen = sorted(self._free[kept:])
         del self._free[kept:]
@@ -327,7 +331,8 @@ def _is_of(data: bytes, slot: int, tag: bytes) -> bool:
 
 def _place(name: bytes) -> tuple[int, bytes]:
     """Slot and tag of a name; slot 0, which is the header, where it is none."""
-    slot, tag = _NAME.unpack(name) if len(name) == _NAME.size else (0, b"")
+    # a catalog's column holds anything, whatever it declares
+    slot, tag = _NAME.unpack(name) if isinstance(name, bytes) and len(name) == _NAME.size else (0, b"")
     return slot, tag
 
 

@@ -144,7 +144,13 @@ class Ledger:
     def count(self) -> int:
         """Entries: newlines, counted at about the speed of reading; errors as of :meth:`lines`."""
         with self._opened() as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+            count = 0
+            for chunk in iter(lambda: file.read(_CHUNK), b""):
+                lines = chunk.count(b"\n")
+                if not lines and len(chunk) == _CHUNK:  # a hole, or anything but a log
+                    raise CorruptStore(f"{self._log} holds {_CHUNK} bytes without a line: {_PUT_BACK}")
+                count += lines
+            return count
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Append entries, durable when this returns, in one write.

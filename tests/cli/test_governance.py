@@ -286,9 +286,13 @@ def test_a_ledger_elsewhere(tmp_path: Path, call: Call, told: Told, monkeypatch:
     call("append", SKY, "--id", "a", *where, code=6)
     call("append", SKY, "--id", "a", *where, "--ledger", ledger)
     call("delete", "a", "-y", *where, code=6)
+    key = call("receipt", "key", *where).stdout  # public, so the store has it too
+    for line in (["audit", "head"], ["audit", "export", tmp_path / "log.jsonl"]):  # nothing is signed in its name
+        call(*line, *where, code=6)
+    assert not (tmp_path / "log.jsonl").exists()
     monkeypatch.setenv("MEMODB_LEDGER", str(ledger))
     assert told("delete", "a", "-y", *where)["verified"] is True
-    assert told("receipt", "key", *where)["public_key"] in (call("receipt", "key", *where).stdout,)
+    assert told("receipt", "key", *where)["public_key"] == call("receipt", "key", *where).stdout == key
     told("audit", "export", tmp_path / "log.jsonl", *where)
     assert told("audit", "verify", tmp_path / "log.jsonl")["valid"]
 

@@ -1,14 +1,21 @@
 """`scan`: of a text, and of a receipt; what it is given is never mistaken for the other."""
 
 import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 import memodb
+from memodb import proof
+from memodb.cli.deleting import signed_bytes
+from memodb.cli.receipts import parsed
+from memodb.cli.scanning import _MARK
 
 Call = Callable[..., Result]
 Told = Callable[..., Any]
@@ -96,6 +103,24 @@ def test_a_hostile_receipt_is_no_defect(part: str, value: Any, store: Path, call
     file = store.parent / "hostile.json"
     file.write_text(json.dumps({**document, part: value}))
     assert call("scan", "--for", file, code=None).exit_code in (1, 3)
+
+
+SIGNER = proof.Signer(proof.new_key())
+
+
+@given(
+    reason=st.none() | st.text(st.characters(codec="utf-8"), max_size=40),
+    documents=st.lists(st.text(string.hexdigits.lower(), min_size=32, max_size=32), max_size=3),
+    name=st.sampled_from(["r", "r.json", "r.html", "r.HTM", ".html"]),
+)
+def test_every_receipt_is_known_as_one_in_every_form(reason: str | None, documents: list[str], name: str) -> None:
+    statement = {"id": "ab" * 16, "documents": documents, "reason": reason, "verified": False}
+    made = proof.signed(statement, SIGNER)
+    data = signed_bytes(Path(name), made)
+    assert _MARK in data.decode()
+    assert parsed(data) == made
+    assert _MARK in json.dumps(made)
+    assert data.startswith(b"<" if Path(name).suffix.lower() in (".html", ".htm") else b"{")
 
 
 def test_a_file_is_not_taken_for_a_text(store: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
@@ -143,8 +143,9 @@ def traces(mark: str) -> Iterator[bytes]:
         yield hashlib.blake2b(data, digest_size=size).hexdigest()[:16].encode()
 
 
+# No vowels of English: what a receipt says in its own words must not look like somebody's name.
 MARKS = st.lists(
-    st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzäöß ABCDEFG@."), min_size=10, max_size=24).filter(
+    st.text(st.sampled_from("bcdfghjklmnpqrstvwxzäöüßéø @.BKQZ"), min_size=10, max_size=24).filter(
         lambda text: text.strip() == text and len(set(text)) > 5
     ),
     min_size=8,
@@ -222,7 +223,7 @@ def _says_nothing(path: Path, fresh: Stores, marks: list[str], calls: list[str],
             assert trace not in haystack, (mark, trace)
 
 
-@settings(max_examples=4, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=4)
 @given(marks=MARKS, calls=CALLS, seed=st.integers(100, 999))
 def test_nothing_personal_is_ever_told(
     fresh: Stores, tmp_path_factory: pytest.TempPathFactory, marks: list[str], calls: list[str], seed: int

@@ -16,7 +16,6 @@ from memodb.collection.auditing import AuditLog
 
 Stores = Callable[..., memodb.Store]
 Look = Callable[..., dict[str, Any]]
-LOOKS_TWICE = pytest.mark.xfail(strict=True, reason="one read asks the clock several times")
 
 
 def test_nothing_is_read_from_the_moment_on(
@@ -80,9 +79,9 @@ def test_across_processes_by_the_real_clock(
 @pytest.mark.parametrize(
     "read",
     [
-        pytest.param(lambda db, text: db.text("secret"), id="text", marks=LOOKS_TWICE),
-        pytest.param(lambda db, text: list(db.export()), id="export", marks=LOOKS_TWICE),
-        pytest.param(lambda db, text: db.trace(text), id="trace", marks=LOOKS_TWICE),
+        pytest.param(lambda db, text: db.text("secret"), id="text"),
+        pytest.param(lambda db, text: list(db.export()), id="export"),
+        pytest.param(lambda db, text: db.trace(text), id="trace"),
         pytest.param(lambda db, text: db.complete(text[: text.index(" the third")]).text, id="complete"),
         pytest.param(lambda db, text: db.lookup([db.tokenizer.encode(text)[:16]]).context_length.tolist(), id="lookup"),
         pytest.param(lambda db, text: [len(db), "secret" in db, db.stats().documents], id="counts"),
@@ -184,7 +183,6 @@ def test_what_has_expired_can_be_deleted(
         assert db.check().ok
 
 
-@pytest.mark.xfail(strict=True, reason="what expired while it was staged is added to the memory, and stays")
 def test_expiring_while_a_transaction_is_open(
     exact: Stores, filled: Stores, look: Look, never: Any, secret: str, clock: Any, tmp_path: Path
 ) -> None:
@@ -206,7 +204,6 @@ def test_expiring_while_a_transaction_is_open(
         assert look(db, secret, "secret") == never
 
 
-@pytest.mark.xfail(strict=True, reason="the segment's version does not tell readers that the document is back")
 def test_an_expiry_that_is_moved_as_it_comes(
     exact: Stores, filled: Stores, look: Look, secret: str, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +248,6 @@ def test_any_history_leaves_the_memory_of_what_is_visible(
 @pytest.mark.stress
 @settings(max_examples=400)
 @given(steps=STEPS)
-@pytest.mark.xfail(strict=True, reason="what expired in quarantine is added to the memory when it is released")
 def test_any_history_at_length(
     fresh: Stores, prose: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, steps: Any
 ) -> None:

@@ -109,7 +109,6 @@ def test_a_hold_grows_and_names_are_codes(exact: Stores, filled: Stores) -> None
         assert [each.name for each in db.holds()] == ["case-1"]
 
 
-@pytest.mark.xfail(strict=True, reason="None is taken for a code that was not given")
 def test_a_hold_needs_a_name(exact: Stores, filled: Stores) -> None:
     with filled(exact()) as db, pytest.raises(memodb.InvalidInput):
         db.hold(None, "0")  # type: ignore[arg-type]
@@ -152,7 +151,6 @@ def test_a_held_document_cannot_be_replaced_in_one_transaction(
         assert db.check().ok
 
 
-@pytest.mark.xfail(strict=True, reason="the whole transaction is undone, the note of the refusal with it")
 def test_a_refused_replacement_is_recorded(exact: Stores, filled: Stores) -> None:
     with filled(exact()) as db:
         db.hold("case-1", "secret")
@@ -198,7 +196,6 @@ def test_holds_travel_in_backups(
         assert kept(tmp_path / "alone") == {"near", *"0123"}
 
 
-@pytest.mark.xfail(strict=True, reason="a release is only replayed for documents that are not being erased")
 @pytest.mark.parametrize("taken", ["before", "after"])
 def test_a_release_is_carried_out_again(exact: Stores, filled: Stores, tmp_path: Path, taken: str) -> None:
     """A backup from under the hold: before the deletion, or after it."""

@@ -160,7 +160,6 @@ def test_compacted_with_documents_aside(exact: Stores, filled: Stores, look: Loo
             assert again.check().ok
 
 
-@pytest.mark.xfail(strict=True, reason="what expired in quarantine is added to the memory when it is released")
 def test_releasing_what_expired_meanwhile_brings_nothing_back(
     exact: Stores, filled: Stores, look: Look, never: Any, secret: str, clock: Any, tmp_path: Path
 ) -> None:

@@ -21,7 +21,6 @@ opening = importlib.import_module("memodb.opening")
 Stores = Callable[..., memodb.Store]
 Valid = Callable[..., dict[str, Any]]
 SLOT = 64
-NO_OPENING = pytest.mark.xfail(strict=True, reason="a damaged key among those that opening looks for stops it")
 
 
 @pytest.fixture
@@ -187,7 +186,6 @@ def test_in_a_transaction(exact: Stores, filled: Stores, valid: Valid, tmp_path:
         assert "near" in db
 
 
-@pytest.mark.xfail(strict=True, reason="what was said of a deletion in an open transaction is dropped")
 def test_the_first_request_of_a_transaction_speaks_for_it(exact: Stores, filled: Stores) -> None:
     with filled(exact()) as db:
         with db.transaction():
@@ -200,7 +198,7 @@ def test_the_first_request_of_a_transaction_speaks_for_it(exact: Stores, filled:
         assert statement["selected_by"] == ["subject"]
 
 
-@pytest.mark.parametrize("damage", ["tokens", "seal", pytest.param("slot", marks=NO_OPENING)])
+@pytest.mark.parametrize("damage", ["tokens", "seal", "slot"])
 def test_what_is_damaged_is_deleted_like_anything(
     exact: Stores, filled: Stores, valid: Valid, tmp_path: Path, damage: str, never: Any
 ) -> None:
@@ -392,7 +390,6 @@ def test_backups_are_pending_until_they_are_destroyed(
         assert [op for op in ops if op.startswith("backup")] == ["backup"] * 3 + ["backup_destroyed"] * 2
 
 
-@pytest.mark.xfail(strict=True, reason="a backup is remembered when it was checked, not when it was copied")
 def test_a_backup_that_is_being_taken_is_told_of(
     exact: Stores, filled: Stores, valid: Valid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,7 +253,6 @@ def test_a_crash_at_any_step_of_it(
         assert db.check().ok
 
 
-@pytest.mark.xfail(strict=True, reason="an erasure before the append, by the clock, is passed over")
 def test_a_clock_that_was_wrong_brings_nothing_back(
     exact: Stores, filled: Stores, clock: Any, tmp_path: Path
 ) -> None:
@@ -268,7 +267,6 @@ def test_a_clock_that_was_wrong_brings_nothing_back(
         assert "secret" not in db
 
 
-@pytest.mark.xfail(strict=True, reason="the manifest tells of what was visible when it was made")
 def test_after_a_documents_time_a_backup_can_be_restored(
     exact: Stores, filled: Stores, look: Look, never: Any, secret: str, clock: Any, tmp_path: Path
 ) -> None:
@@ -280,7 +278,6 @@ def test_after_a_documents_time_a_backup_can_be_restored(
         assert look(db, secret, "secret") == never
 
 
-@pytest.mark.xfail(strict=True, reason="only what is visible can be set aside again")
 def test_quarantine_and_expiry_meet_in_a_replay(
     exact: Stores, filled: Stores, look: Look, never: Any, secret: str, clock: Any, tmp_path: Path
 ) -> None:
@@ -295,7 +292,6 @@ def test_quarantine_and_expiry_meet_in_a_replay(
         assert look(db, secret, "secret") == never
 
 
-@pytest.mark.xfail(strict=True, reason="only what is visible in the copy is given its end again")
 @pytest.mark.parametrize("order", ["released, then given an end", "given more time"])
 def test_expiry_is_carried_out_again(
     exact: Stores, filled: Stores, clock: Any, secret: str, tmp_path: Path, order: str

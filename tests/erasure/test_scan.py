@@ -25,14 +25,18 @@ from memodb.text import Tokenizer
 SECRET = "The lighthouse keeper's secret is that the third lamp was never lit before the war ended in May."
 
 
+SCAN = """
+import json, sys
+from memodb.scanning import scan
+print(json.dumps(scan(sys.argv[1], [sys.argv[2]]).to_dict()))
+"""
+
+
 def scan(path: Path, text: str) -> dict[str, Any]:
     """In a process of its own, as it is meant."""
-    done = subprocess.run(
-        [sys.executable, "-m", "memodb", "scan", text, "-p", str(path), "--json"], capture_output=True, check=False
-    )
-    assert done.returncode in (0, 1), done.stderr
+    done = subprocess.run([sys.executable, "-W", "error", "-c", SCAN, path, text], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if report["clean"] else 1)
     return report
 
 
@@ -49,10 +53,12 @@ def store(fresh: Callable[..., memodb.Store], prose: Callable[..., str], tmp_pat
 
 
 def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> None:
+    """Texts lie encrypted: what a search of bytes finds before is what metadata quotes; memories tell the rest."""
     before = scan(store, SECRET)
     assert not before["clean"]
     assert before["stored"] == ["default/secret"]
-    assert {hit["encoding"] for hit in before["hits"]} >= {"tokens, 2 bytes", "utf-8"}
+    assert {hit["encoding"] for hit in before["hits"]} == {"utf-8"}
+    assert all(SECRET[:40].encode().find(b"The lighthouse") == 0 and hit["nbytes"] <= 41 for hit in before["hits"])
     with memodb.connect(store) as db:
         db.delete("secret", "backwards")
     after = scan(store, SECRET)
@@ -64,17 +70,47 @@ def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> Non
     assert scan(store, SECRET[::-1])["clean"]
 
 
-def test_rows_that_are_not_overwritten_are_found(store: Path) -> None:
-    """What SQLite leaves of a deleted row unless it is told to overwrite it."""
-    raw = sqlite3.connect(store / "catalog.db")
-    raw.execute("PRAGMA secure_delete=OFF")
-    raw.execute("DELETE FROM document WHERE id = 'secret'")
-    raw.commit()
-    raw.close()
+def test_what_lies_in_any_file_is_found(store: Path) -> None:
+    """A page that SQLite did not overwrite, a file that somebody copied."""
+    with memodb.connect(store) as db:
+        db.delete("secret", "backwards")
+    names = ["catalog.db", "segments/left", "keys.tmp", "ledger/notes"]
+    for name in names:
+        with (store / name).open("ab") as file:
+            file.write(bytes(5000) + codec.encode_text("before " + SECRET) + bytes(5000))
     report = scan(store, SECRET)
     assert report["stored"] == []
     assert not report["clean"]
-    assert any(hit["place"].endswith("catalog.db") for hit in report["hits"])
+    places = {hit["place"].split(",")[0] for hit in report["hits"]}
+    assert {str(store / name) for name in names} <= places
+
+
+def test_a_row_whose_key_is_there_is_found(store: Path) -> None:
+    """A deletion that stopped after its first commit: hidden from every read path, and not from the scan."""
+    raw = sqlite3.connect(store / "catalog.db")
+    raw.execute("UPDATE document SET state = 'erasing' WHERE id = 'secret'")
+    raw.execute("UPDATE document SET state = 'quarantined' WHERE id = 'backwards'")
+    raw.commit()
+    raw.close()
+    for text in (SECRET, SECRET[::-1]):
+        report = scan(store, text)
+        assert report["stored"] == []
+        assert not report["clean"]
+        assert any(hit["place"].startswith("a hidden document") for hit in report["hits"])
+
+
+def test_a_row_whose_key_was_destroyed_says_nothing(store: Path) -> None:
+    """What a file system's snapshot of the catalog still has is noise by then."""
+    catalog = (store / "catalog.db").read_bytes()
+    with memodb.connect(store) as db:
+        db.delete("secret", "backwards")
+    needles = Needles([SECRET], Tokenizer.shipped())
+    (store / "old.db").write_bytes(catalog)
+    hits = search_files(needles, [store / "old.db"])[2]
+    assert sum(hit.nbytes for hit in hits) <= 2 * 41  # what the other's metadata quoted, in a page and its index
+    for path in store.rglob("*"):
+        if path.is_file() and path.name != "old.db":
+            assert search_files(needles, [path])[2] == []
 
 
 def test_a_sentence_that_lives_elsewhere_too_is_told_apart(store: Path) -> None:

@@ -37,8 +37,8 @@ def require_sound(verdict: Any, what: str) -> bool:
 
 
 def everywhere(specimen: Any) -> list[Path]:
-    """Every file of the store, and its directory of tiles."""
-    return [*specimen.files(), Path("segments")]
+    """Every file of the store, and its directories of tiles and of the ledger."""
+    return [*specimen.files(), Path("segments"), Path("ledger")]
 
 
 def remove(path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_missing_file_is_said_or_not_missed(
         remove(path / file)
         told += require_sound(judged(specimen, path, read_only=not writing, create=writing), f"{file} is missing")
     covered(cases=len(everywhere(specimen)), told=told)
-    assert told >= 3  # catalog, tokenizer, tiles
+    assert told >= 4  # catalog, tokenizer, tiles, keys
 
 
 @pytest.mark.parametrize("writing", [False, True], ids=["reading", "writing"])
@@ -150,7 +150,7 @@ def test_a_file_of_another_kind_is_refused_and_nothing_outside_is_touched(
     covered(cases=cases)
 
 
-@pytest.mark.parametrize("name", ["LOCK", "catalog.db", "catalog.db-journal", "tokenizer.json.zst", "segments"])
+@pytest.mark.parametrize("name", ["LOCK", "catalog.db", "catalog.db-journal", "tokenizer.json.zst", "segments", "keys", "ledger"])
 def test_a_link_to_the_store_s_own_kind_is_refused(
     specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, name: str
 ) -> None:
@@ -167,9 +167,9 @@ def test_a_link_to_the_store_s_own_kind_is_refused(
     assert beside("specimen").listing(outside) == before
 
 
-@pytest.mark.parametrize("file", ["catalog.db", "tokenizer.json.zst", "tile"])
+@pytest.mark.parametrize("file", ["catalog.db", "tokenizer.json.zst", "tile", "keys", "ledger"])
 def test_another_store_s_file_is_not_believed(specimen: Any, tmp_path: Path, file: str) -> None:
-    """A catalog belongs to its tokenizer and tiles: of another store's, only a whole, consistent one would do."""
+    """A catalog belongs to its tokenizer, tiles, keys and ledger: of another store's, only a whole one would do."""
     other = tmp_path / "other"
     with memodb.connect(other, seed=bytes(32), segment_tokens=4096, layers=1) as db:
         db.append("of another store", id="document 0")
@@ -178,6 +178,9 @@ def test_another_store_s_file_is_not_believed(specimen: Any, tmp_path: Path, fil
     if file == "tile":
         (name,) = (p for p in (other / "segments").iterdir())
         shutil.copy(name, path / specimen.tile())
+    elif file == "ledger":
+        shutil.rmtree(path / file)
+        shutil.copytree(other / file, path / file)
     else:
         shutil.copy(other / file, path / file)
     for writing in (False, True):

@@ -3,6 +3,7 @@
 Each case has a bystander that shares nothing with it; whatever a value means to somebody's parser, the bystander stays.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,8 @@ import pytest
 
 import memodb
 
-FIELDS = ("source", "subject", "writer")
+FIELDS = ("source", "subject", "writer", "batch")
+CODE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def db(specimen: Any, tmp_path: Path) -> Iterator[memodb.Store]:
     with memodb.connect(
         tmp_path / "s", tokenizer=specimen.path.parent / "words.json", segment_tokens=4096, layers=1
     ) as opened:
-        opened.append("w1 w2 w3", id="bystander", source="s", subject="s", writer="s", metadata={"k": "s"})
+        opened.append("w1 w2 w3", id="bystander", source="s", subject="s", writer="s", batch="s", metadata={"k": "s"})
         yield opened
 
 
@@ -36,7 +38,8 @@ def test_strange_names_are_names(db: memodb.Store, evil: Any, tmp_path: Path, co
     values = list(evil.TAKEN.values())
     with db.transaction():
         for value in values:
-            db.append(value, id=value, source=value, subject=value, writer=value, metadata={"k": value, value: "k"})
+            fields = dict.fromkeys(FIELDS, value)
+            db.append(value, id=value, metadata={"k": value, value: "k"}, **fields)
     with memodb.connect(tmp_path / "s", read_only=True) as other:
         for handle in (db, other):
             assert len(handle) == len(values) + 1
@@ -109,6 +112,94 @@ def test_what_is_no_name_is_refused_everywhere(db: memodb.Store, evil: Any, cove
     assert [info.name for info in db.collections()] == ["default"]
     assert db.digest() == digest
     covered(cases=cases)
+
+
+def spoken(db: memodb.Store) -> set[str]:
+    """Every text in the audit log that is not the log's own."""
+    return {text for entry in db.audit() for text in (entry.actor, entry.reason) if text is not None}
+
+
+def test_only_codes_name_a_hold_or_an_actor(
+    db: memodb.Store, evil: Any, tmp_path: Path, covered: Callable[..., None]
+) -> None:
+    """They stand in the audit log, which keeps them for ever: what could be a sentence is refused, and changes nothing."""
+    words, cases = tmp_path / "s", 0
+    values = [*evil.TAKEN.values(), *evil.REFUSED.values(), "Case-1", "-x", "x" * 65, "é", "a b", "a\n", "\u0661", 7, b"x"]
+    db.hold("case-1", "bystander")
+    before = list(db.audit())
+    for value in values:
+        if isinstance(value, str) and CODE.fullmatch(value):
+            continue
+        cases += 2
+        with pytest.raises(memodb.InvalidInput):
+            db.hold(value, "bystander")  # type: ignore[arg-type]
+        with pytest.raises(memodb.InvalidInput):
+            memodb.connect(words, read_only=True, actor=value)  # type: ignore[arg-type]
+    assert [hold.name for hold in db.holds()] == ["case-1"]
+    assert list(db.audit()) == before
+    covered(cases=cases)
+
+
+def test_what_names_nothing_is_not_found(db: memodb.Store, evil: Any, covered: Callable[..., None]) -> None:
+    """Ids of receipts, holds and backups, of any kind: looked for as they are, and in no path and no statement."""
+    db.hold("case-1", "bystander")
+    before, answers = list(db.audit()), []
+    for value in (*evil.TAKEN.values(), *evil.REFUSED.values(), 7, None, b"case-1", 1.5, ("case-1",), 2**70):
+        for name, ask in {
+            **{name: getattr(db, name) for name in ("receipt", "release_hold", "export_held", "backup_destroyed")},
+            **{name: getattr(db, name) for name in ("quarantine", "release", "pseudonym")},
+            "hold": lambda value: db.hold("case-2", value),
+            "set_expiry": lambda value: db.set_expiry(None, value),
+        }.items():
+            try:
+                ask(value)
+                answers.append((name, value, "an answer"))
+            except memodb.MemodbError as exc:
+                answers.append((name, value, type(exc).__name__))
+            except Exception as exc:
+                answers.append((name, value, f"untyped: {exc!r}"))
+    wrong = [answer for answer in answers if not answer[2].endswith("NotFound") and answer[2] != "InvalidInput"]
+    named = {("pseudonym", value, "an answer") for value in evil.TAKEN.values()}
+    assert [answer for answer in wrong if answer not in named] == []
+    assert list(db.audit()) == before
+    assert [document.id for document in db.documents()] == ["bystander"]
+    covered(cases=len(answers))
+
+
+def test_reasons_that_are_no_codes_stay_out_of_the_log(
+    db: memodb.Store, evil: Any, covered: Callable[..., None]
+) -> None:
+    """A deletion's reason may be any text, which its receipt says exactly; the log, for ever, takes codes only."""
+    values = list(evil.TAKEN.values())[::4]
+    for number, value in enumerate(values):
+        db.append(f"w{number} w1 w2", id="a", batch=value)
+        db.quarantine("a", reason=value)
+        db.release(batch=value, reason=value)
+        receipt = db.delete("a", reason=value, verify=False)
+        assert receipt.reason == value
+        assert db.erasures()[-1].reason == value
+    assert all(CODE.fullmatch(text) for text in spoken(db))
+    assert spoken(db) <= {value for value in values if CODE.fullmatch(value)}
+    for value in evil.REFUSED.values():
+        db.append("w1 w2", id="a")
+        try:
+            db.delete("a", reason=value, verify=False)
+        except memodb.InvalidInput:
+            db.delete("a", verify=False)
+    assert db.check().ok
+    covered(cases=3 * len(values) + len(evil.REFUSED))
+
+
+def test_subjects_and_texts_leave_no_name_in_the_log(db: memodb.Store, evil: Any, tmp_path: Path) -> None:
+    for value in evil.TAKEN.values():
+        db.suppress(value)
+        assert list(db.export_subject(value)) == []
+        with pytest.raises(memodb.Suppressed):
+            db.append(value)
+        assert db.end_suppression(value)
+    log = (tmp_path / "s" / "ledger" / "log.jsonl").read_bytes()
+    assert all(re.fullmatch(rb'[\w{}:",.+-]+', line) for line in log.splitlines())
+    assert spoken(db) == set()
 
 
 METADATA: list[Any] = [

@@ -1,7 +1,7 @@
 """Hostile rows of the catalog: what they name, claim or weigh must not lead out of the store, nor cost more than it.
 
-The attacker may write the catalog and knows how its rows are sealed: here the product's own functions write them where
-they take the value, and SQL where they do not.
+The attacker may write the catalog and knows how its rows are sealed (`rows.py`): here the product's own functions write
+them where they take the value, and SQL where they do not.
 """
 
 import contextlib
@@ -16,30 +16,15 @@ import numpy as np
 import pytest
 
 import memodb
-from memodb.catalog.models import Base
-from memodb.catalog.pragmas import connect
-from memodb.catalog.seals import SEAL, sealed_columns
 from memodb.memory import Backend
 from memodb.memory.willshaw import WillshawMatrix
 from memodb.storage import destroy_orphans, read_tile, write_tile
 
 
-def update(path: Path, statement: str, *values: Any) -> None:
-    """Change rows behind the back of the store, and seal them again: who can write the file can write a seal."""
-    with contextlib.closing(connect(str(path / "catalog.db"), read_only=False)) as raw:
-        triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            raw.execute(f"DROP TRIGGER {name}")
-        assert raw.execute(statement, values).rowcount >= 1
-        for table in Base.metadata.sorted_tables:
-            # what is not even text cannot be sealed, and stays as it is
-            with contextlib.suppress(sqlite3.OperationalError):
-                raw.execute(f"UPDATE {table.name} SET seal = {SEAL}({', '.join(sealed_columns(table))})")
-        for _, sql in triggers:
-            raw.execute(sql)
+Update = Callable[..., None]
 
 
-def test_a_row_that_is_sealed_again_is_believed(specimen: Any, tmp_path: Path) -> None:
+def test_a_row_that_is_sealed_again_is_believed(specimen: Any, update: Update, tmp_path: Path) -> None:
     """Else the tests of this file would show no more than that seals are looked at."""
     path = specimen.copy(tmp_path / "s")
     update(path, "UPDATE document SET expires_at = expires_at + 1000000 WHERE expires_at IS NOT NULL")
@@ -78,7 +63,7 @@ TILES = (
 
 @pytest.mark.parametrize("name", TILES, ids=range(len(TILES)))
 def test_no_tile_s_name_leads_out_of_its_directory(
-    specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, name: str
+    specimen: Any, update: Update, beside: Callable[[str], ModuleType], tmp_path: Path, name: str
 ) -> None:
     """Reading, checking, sweeping, deleting: the same sound tile lies outside, and nothing there is touched or used."""
     listing = beside("specimen").listing
@@ -188,7 +173,7 @@ VALUES: tuple[Any, ...] = (None, 7, -3, 2**63 - 1, -(2**63), 1.5, "", "x" * 16, 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.stress)], ids=["sample", "full"])
 def test_a_value_of_another_type_is_damage(
-    specimen: Any, tmp_path: Path, covered: Callable[..., None], long: bool
+    specimen: Any, update: Update, tmp_path: Path, covered: Callable[..., None], long: bool
 ) -> None:
     """SQLite stores any type in any column: under a right seal only those who use the value can refuse it."""
     untyped, cases = [], 0
@@ -291,7 +276,7 @@ REPLAYS: list[Any] = ["x", 1e300, -5, 2**62, 2**70, [1], True, 1.5, {}, 0]
 
 @pytest.mark.parametrize("setting", AUDITS, ids=range(len(AUDITS)))
 def test_a_hostile_binding_to_a_ledger_is_refused(
-    specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, setting: Any
+    specimen: Any, update: Update, beside: Callable[[str], ModuleType], tmp_path: Path, setting: Any
 ) -> None:
     """It names the store, and the key that its receipts are signed with: no other file comes of it."""
     path = specimen.copy(tmp_path / "s")
@@ -310,7 +295,7 @@ def test_a_hostile_binding_to_a_ledger_is_refused(
 @pytest.mark.parametrize("name", ["replay from", "replay to"])
 @pytest.mark.parametrize("value", REPLAYS, ids=str)
 def test_a_hostile_note_of_what_is_to_be_replayed_is_refused(
-    specimen: Any, tmp_path: Path, name: str, value: Any
+    specimen: Any, update: Update, tmp_path: Path, name: str, value: Any
 ) -> None:
     path = specimen.copy(tmp_path / "s")
     for given in {name, "replay from"}:
@@ -323,7 +308,7 @@ def test_a_hostile_note_of_what_is_to_be_replayed_is_refused(
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=range(len(GEOMETRIES)))
-def test_a_hostile_geometry_is_refused(specimen: Any, tmp_path: Path, geometry: Any) -> None:
+def test_a_hostile_geometry_is_refused(specimen: Any, update: Update, tmp_path: Path, geometry: Any) -> None:
     path = specimen.copy(tmp_path / "s")
     if isinstance(geometry, dict):
         geometry = {"ordinal": 0, **geometry}
@@ -338,7 +323,7 @@ def test_a_hostile_geometry_is_refused(specimen: Any, tmp_path: Path, geometry: 
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("setting", SETTINGS, ids=range(len(SETTINGS)))
-def test_a_hostile_setting_is_refused(specimen: Any, tmp_path: Path, setting: Any) -> None:
+def test_a_hostile_setting_is_refused(specimen: Any, update: Update, tmp_path: Path, setting: Any) -> None:
     path = specimen.copy(tmp_path / "s")
     with contextlib.closing(sqlite3.connect(path / "catalog.db")) as raw:
         honest = json.loads(raw.execute("SELECT value FROM setting WHERE name = 'store'").fetchone()[0])
@@ -357,7 +342,7 @@ def test_a_hostile_setting_is_refused(specimen: Any, tmp_path: Path, setting: An
         assert (path / "tokenizer.json.zst").read_bytes() == tokenizer
 
 
-def test_a_lost_setting_is_no_unfinished_store(specimen: Any, tmp_path: Path) -> None:
+def test_a_lost_setting_is_no_unfinished_store(specimen: Any, update: Update, tmp_path: Path) -> None:
     """Finishing a creation writes a tokenizer and a configuration: over a store's own, that would be the end of it."""
     for number, statement in enumerate(
         ("DELETE FROM setting WHERE name = 'store'", "UPDATE setting SET name = 'stose' WHERE name = 'store'")
