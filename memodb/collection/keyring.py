@@ -1,4 +1,4 @@
-"""The two keys of a store's ledger, and what the catalog says of them, so that nobody signs or refuses with another's."""
+"""The two keys of a ledger, and what the catalog says of them: nobody signs, or refuses texts, with another store's."""
 
 from __future__ import annotations
 

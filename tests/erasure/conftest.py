@@ -129,11 +129,13 @@ def filled(prose: Callable[..., str]) -> Callable[..., memodb.Store]:
     """Append what stays, and the secret document with whatever belongs to it; without it where told so."""
 
     def fill(db: memodb.Store, *, secret: bool = True, **provenance: Any) -> memodb.Store:
-        for n in range(4):
-            db.append(prose(25, n), id=str(n), source="ordinary")
+        records: list[dict[str, Any]] = [
+            {"id": str(n), "text": prose(12, n), "source": "ordinary", "writer": "w"} for n in range(4)
+        ]
         if secret:
-            db.append(SECRET, id="secret", **{"source": "letter", "subject": "keeper", **provenance})
-        db.append("Another writes that the third lamp was never lit, and many more lamps.", id="near", source="letter")
+            records.append({"id": "secret", "text": SECRET, "source": "letter", "subject": "keeper", **provenance})
+        near = "Another writes that the third lamp was never lit, and many more lamps."
+        db.append_many([*records, {"id": "near", "text": near, "source": "letter"}])
         return db
 
     return fill

@@ -14,11 +14,11 @@ import memodb
 def look(db: memodb.Store, text: str, document_id: str, *, digest: bool = True) -> dict[str, Any]:
     """Ask every read path; JSON-ready, and the same for two stores that hold the same documents."""
     ids = db.tokenizer.encode(text).tolist()
-    prompts = [text[:end] for end in range(4, len(text), 17)]
+    prompts = [text[:end] for end in range(9, len(text), 29)]
     answers = db.lookup([ids[max(0, at - 16) : at] for at in range(1, len(ids) + 1)], 5)
     found: dict[str, Any] = {
         "next_tokens": [[(c.text, c.support) for c in db.next_tokens(prompt)] for prompt in prompts],
-        "complete": [db.complete(prompt, 12, min_context=1).text for prompt in prompts[::2]],
+        "complete": [db.complete(prompt, 6, min_context=1).text for prompt in prompts[:2]],
         "score": [(token.text, token.known) for token in db.score(text).tokens],
         "lookup": [answers.token_ids.tolist(), answers.support.tolist(), answers.context_length.tolist()],
         "trace": [[span.start, span.end, [source.id for source in span.documents]] for span in db.trace(text)],
