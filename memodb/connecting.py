@@ -23,6 +23,7 @@ def connect(
     layers: int | None = None,
     window: int | None = None,
     segment_tokens: int | None = None,
+    require_provenance: bool | None = None,
     seed: bytes | None = None,
     checkpoint_tokens: int | None = None,
     device: str = "cpu",
@@ -54,6 +55,8 @@ def connect(
         Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
     segment_tokens : int, optional
         Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
+    require_provenance : bool, optional
+        Of a new store: refuse documents that have no source, or no writer while the handle has no ``actor``.
     seed : bytes, optional
         32 secret bytes for a new collection's matrices; random otherwise. Equal seeds, settings and documents give
         equal bytes: how a store is compared with one that never saw a document.
@@ -70,7 +73,8 @@ def connect(
         Directory of the store's ledger (its audit log's mirror and its two secret keys), which must not be in backups
         and should be on another disk; ``ledger`` in the store's directory otherwise. To be given at every opening.
     actor : str, optional
-        Pseudonym of whoever works with this handle, for the audit log: a code such as ``dpo-2``.
+        Pseudonym of whoever works with this handle, for the audit log, and the writer of documents that name none: a
+        code such as ``dpo-2``.
 
     Raises
     ------
@@ -101,6 +105,7 @@ def connect(
         create=create,
         read_only=read_only,
         tokenizer=tokenizer,
+        require_provenance=require_provenance,
         settings={name: value for name, value in settings.items() if value is not None},
         checkpoint_tokens=checkpoint_tokens,
         device=device,

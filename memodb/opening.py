@@ -56,6 +56,7 @@ class Options:
     create: bool = False
     read_only: bool = True
     tokenizer: str | os.PathLike[str] | None = None
+    require_provenance: bool | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_tokens: int | None = None
     device: str = "cpu"
@@ -81,6 +82,8 @@ class Engine:
         lock: WriterLock | None,
         audit: AuditLog,
         options: Options,
+        *,
+        requires_provenance: bool,
     ) -> None:
         self.path = path
         self.directory = None if path == MEMORY else StoreDirectory(Path(path))
@@ -92,6 +95,7 @@ class Engine:
         self.read_only = options.read_only
         self.ledger = options.ledger
         self._checkpoint_tokens = options.checkpoint_tokens
+        self._requires_provenance = requires_provenance
         self.foreign_keys = options.keys
         """The key service that the caller gave, and will close."""
         self._lock = lock
@@ -161,6 +165,7 @@ class Engine:
             directory=self.directory,
             checkpoint_tokens=self._checkpoint_tokens,
             audit=self.audit,
+            requires_provenance=self._requires_provenance,
         )
 
     def resume(self, *, conclude: bool) -> None:
@@ -250,9 +255,10 @@ def _open_memory(backend: Backend, tokenizer: Tokenizer, options: Options) -> En
     configuration = _configuration(tokenizer, options.settings)
     catalog = Catalog.create(MEMORY, keys=options.keys or MemoryKeys())
     with catalog.write() as session:
-        registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
+        registry.put_setting(session, _SETTING, _statement(tokenizer, configuration, options))
     audit = AuditLog(catalog, secrets.token_hex(16), None, None, options.actor)
-    return Engine(MEMORY, catalog, tokenizer, configuration, backend, None, audit, options)
+    strict = bool(options.require_provenance)
+    return Engine(MEMORY, catalog, tokenizer, configuration, backend, None, audit, options, requires_provenance=strict)
 
 
 def _open_files(
@@ -286,15 +292,20 @@ def _open_files(
             configuration = _configuration(tokenizer, options.settings)
             directory.write_tokenizer(tokenizer.json)
             with catalog.write() as session:
-                registry.put_setting(session, _SETTING, _statement(tokenizer, configuration))
+                registry.put_setting(session, _SETTING, _statement(tokenizer, configuration, options))
+            strict = bool(options.require_provenance)
         else:
-            digest, configuration = _stored(stated, name)
+            digest, configuration, strict = _stored(stated, name)
             tokenizer = _bound_tokenizer(directory, digest, bound)
             if configuration.vocabulary != tokenizer.vocabulary_size:  # before tables of it are made
                 raise CorruptStore(f"the settings of {name} are not of its tokenizer: restore it from a backup")
             _require_same(configuration, options.settings, name)
+            if options.require_provenance not in (None, strict):
+                raise StoreMismatch(f"{name} was created with require_provenance={strict}: leave it out")
         audit = opened_audit(catalog, directory, options)
-        engine = Engine(name, catalog, tokenizer, configuration, backend, lock, audit, options)
+        engine = Engine(
+            name, catalog, tokenizer, configuration, backend, lock, audit, options, requires_provenance=strict
+        )
         if not options.read_only:
             _tidy(engine, directory, options)
         return engine
@@ -381,15 +392,20 @@ def _interrupted(name: str) -> StoreNotFound:
     return StoreNotFound(f"the creation of {name} was interrupted: open it once for writing to finish it")
 
 
-def _statement(tokenizer: Tokenizer, configuration: Configuration) -> dict[str, Any]:
-    return {"tokenizer": tokenizer.digest, "configuration": configuration.to_dict()}
+def _statement(tokenizer: Tokenizer, configuration: Configuration, options: Options) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer.digest,
+        "configuration": configuration.to_dict(),
+        "require_provenance": bool(options.require_provenance),
+    }
 
 
-def _stored(stated: Any, name: str) -> tuple[str, Configuration]:
-    """Digest of the tokenizer and configuration, as the catalog says them."""
+def _stored(stated: Any, name: str) -> tuple[str, Configuration, bool]:
+    """Digest of the tokenizer, configuration, and whether provenance is required, as the catalog says them."""
     try:
-        return str(stated["tokenizer"]), Configuration(**stated["configuration"])
-    except (KeyError, TypeError, InvalidConfiguration) as exc:
+        strict = stated.get("require_provenance", False)  # older stores do not say
+        return str(stated["tokenizer"]), Configuration(**stated["configuration"]), strict is True
+    except (KeyError, TypeError, AttributeError, InvalidConfiguration) as exc:
         raise CorruptStore(f"the settings of {name} are none that memodb writes: restore it from a backup") from exc
 
 

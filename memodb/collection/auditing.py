@@ -75,7 +75,7 @@ class AuditLog:
         self.store = store
         self.keyring = Keyring(ledger, binding)
         self._ledger = ledger
-        self._actor = actor
+        self.actor = actor
         self._mirrored: int | None = None
         self._guard = threading.Lock()
         self._tree = Tree()
@@ -108,7 +108,7 @@ class AuditLog:
         at, said = time or now(), reason if is_code(reason) else None
         start = history.line_count(session)
         lines = [
-            Entry(seq, at, op, collection_id, opaque, self._actor, said, until).to_bytes()
+            Entry(seq, at, op, collection_id, opaque, self.actor, said, until).to_bytes()
             for seq, opaque in enumerate(ids, start)
         ]
         history.append_lines(session, lines)

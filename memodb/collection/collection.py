@@ -23,7 +23,7 @@ from memodb.collection.checkpoint import Tile, material
 from memodb.collection.layout import batches
 from memodb.collection.locks import SharedLock
 from memodb.collection.purge import finish_deletions
-from memodb.collection.records import document_digest, document_pseudonym, document_symbol
+from memodb.collection.records import Record, document_digest, document_pseudonym, document_symbol
 from memodb.collection.transaction import Transaction
 from memodb.errors import (
     CorruptStore,
@@ -66,6 +66,8 @@ class Collection:
         When checkpoints fall due, in tokens that the next open would memorise again.
     audit : AuditLog
         The store's.
+    requires_provenance : bool
+        Whether documents without a source or a writer are refused.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Collection:
         directory: StoreDirectory | None,
         checkpoint_tokens: int | None,
         audit: AuditLog,
+        requires_provenance: bool = False,
     ) -> None:
         self.catalog = catalog
         self.id = row.id
@@ -93,6 +96,7 @@ class Collection:
         self.directory = directory
         self.checkpoint_tokens = checkpoint_tokens
         self.audit = audit
+        self._requires_provenance = requires_provenance
         self.tiled: dict[str, Tile] = {}
         """The tile of each segment that this handle knows."""
         self.unfinished = False
@@ -322,6 +326,21 @@ class Collection:
 
     def not_found(self, document_id: str) -> DocumentNotFound:
         return DocumentNotFound(f"collection {self.name!r} has no document {document_id!r}")
+
+    def require_provenance(self, record: Record) -> None:
+        """Refuse a record that does not say where it comes from, where the store was created so.
+
+        Raises
+        ------
+        InvalidInput
+            It has no source, or no writer and the handle no actor.
+        """
+        if self._requires_provenance:
+            for name, value in (("source", record.source), ("writer", record.writer or self.audit.actor)):
+                if value is None:
+                    raise InvalidInput(
+                        f"document {record.id!r} has no {name}, and the store was created with require_provenance=True"
+                    )
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

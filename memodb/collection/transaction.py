@@ -8,7 +8,7 @@ undo.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,10 @@ class Transaction:
             An id is taken by another text or other provenance. Nothing of the call is staged.
         Suppressed
             A text was erased and must not come back.
+
+        Notes
+        -----
+        A record without a writer gets the actor of the handle, where it has one.
         """
         collection = self._collection
         for record in records:
@@ -133,6 +137,7 @@ class Transaction:
                 raise InvalidInput(
                     f"expires_at lies in the past ({record.expires_at.isoformat()}): nobody would ever see the document"
                 )
+            collection.require_provenance(record)
         require_unsuppressed(collection, [record.text for record in records])
         encoded = collection.tokenizer.encode_many([record.text for record in records])
         ids = [opaque_id() if record.id is None else record.id for record in records]
@@ -149,7 +154,8 @@ class Transaction:
                 continue
             reproduced = collection.tokenizer.reproduces(record.text, tokens)
             delivery = record.batch or batch or self._batch
-            staged = StagedDocument(document_id, record, delivery, tokens, None if reproduced else record.text)
+            signed = replace(record, writer=record.writer or collection.audit.actor)
+            staged = StagedDocument(document_id, signed, delivery, tokens, None if reproduced else record.text)
             fresh[document_id] = staged
             results.append((self._document(staged), True))
         self._appends.update(fresh)

@@ -24,7 +24,17 @@ from pathlib import Path
 
 from memodb.errors import CorruptStore, DiskFull, StoreError, SyncFailed
 
-__all__ = ["TEMPORARY", "destroy_file", "make_empty", "open_own", "saying", "sync", "sync_directory", "write_file"]
+__all__ = [
+    "TEMPORARY",
+    "destroy_file",
+    "extents",
+    "make_empty",
+    "open_own",
+    "saying",
+    "sync",
+    "sync_directory",
+    "write_file",
+]
 
 TEMPORARY = ".tmp"
 """Suffix of files being written; whatever carries it belongs to nobody once the writer is gone."""
@@ -165,7 +175,7 @@ def destroy_file(path: Path) -> int:
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         descriptor = open_own(path, os.O_WRONLY)
         try:
-            for start, end in _extents(descriptor, os.fstat(descriptor).st_size):
+            for start, end in extents(descriptor, os.fstat(descriptor).st_size):
                 nbytes += end - start
                 while start < end:
                     start += os.pwrite(descriptor, _ZEROS[: end - start], start)
@@ -177,7 +187,7 @@ def destroy_file(path: Path) -> int:
     return nbytes
 
 
-def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+def extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     """Where a file holds data; all of it, where the file system cannot tell."""
     at = 0
     while at < size:

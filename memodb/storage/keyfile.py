@@ -47,7 +47,7 @@ import numpy.typing as npt
 
 from memodb.cipher import KEY_BYTES
 from memodb.errors import CorruptStore, ReadOnlyStore, StoreClosed, StoreError
-from memodb.storage.durable import open_own, saying, sync, write_file
+from memodb.storage.durable import extents, open_own, saying, sync, write_file
 
 __all__ = ["KeyFile"]
 
@@ -61,8 +61,6 @@ _END = _CHECK + 8
 _PAGE = 64
 """Slots that are read though nobody asked for them, if that saves a call: 4 KiB, which the kernel reads anyway."""
 _SPAN = 1 << 14
-_MOST_FREE = 1 << 20
-"""Free slots that are remembered, 8 bytes each; a sparse file claims any number of them."""
 _BATCH = 1 << 16
 _NO_FILE = {None, errno.ELOOP, errno.EISDIR, errno.ENXIO}
 _TRIES = 5
@@ -287,8 +285,6 @@ class KeyFile:
             self._free = array("q")
             for first, data in _stream(descriptor):
                 self._free.extend((np.flatnonzero(~data.view(np.uint64).any(axis=1)) + first).tolist())
-                if len(self._free) >= _MOST_FREE:
-                    break
         kept = max(0, len(self._free) - max(0, count))
         chosen = sorted(self._free[kept:])
         del self._free[kept:]
@@ -380,14 +376,17 @@ def _slots(descriptor: int, wanted: set[int]) -> dict[int, bytes]:
 
 
 def _stream(descriptor: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """The whole file behind its header: number of the first slot, and bytes (n, 64)."""
+    """The file behind its header, but for holes, which hold no key: number of the first slot, and bytes (n, 64)."""
     first = 1
-    while data := os.pread(descriptor, _SPAN * _SLOT, first * _SLOT):
-        whole = len(data) // _SLOT  # the last slot may have been torn while the file grew
-        if not whole:
-            return
-        yield first, np.frombuffer(data, np.uint8, whole * _SLOT).reshape(-1, _SLOT)
-        first += whole
+    for start, end in extents(descriptor, os.fstat(descriptor).st_size):
+        first = max(first, start // _SLOT)
+        while first * _SLOT < end:
+            data = os.pread(descriptor, min(_SPAN, -(-end // _SLOT) - first) * _SLOT, first * _SLOT)
+            whole = len(data) // _SLOT  # the last slot may have been torn while the file grew
+            if not whole:
+                break
+            yield first, np.frombuffer(data, np.uint8, whole * _SLOT).reshape(-1, _SLOT)
+            first += whole
 
 
 def _write(descriptor: int, data: bytes | bytearray, at: int) -> None:

@@ -89,7 +89,7 @@ def test_across_processes_by_the_real_clock(
     ],
 )
 def test_a_moment_in_the_middle_of_a_read_is_before_it_or_after_it(
-    exact: Stores, filled: Stores, secret: str, clock: Any, read: Callable[[memodb.Store, str], Any]
+    exact: Stores, secret: str, clock: Any, read: Callable[[memodb.Store, str], Any]
 ) -> None:
     """The document expires at the first, the second, ... look at the clock of one call: it never fails for that."""
 
@@ -103,14 +103,15 @@ def test_a_moment_in_the_middle_of_a_read_is_before_it_or_after_it(
         if isinstance(value, list):
             return [comparable(item) for item in value]
         if isinstance(value, dict):
-            return {k: v for k, v in value.items() if k not in ("created_at", "batch", "expires_at")}
+            return {k: v for k, v in value.items() if k not in ("id", "created_at", "batch", "expires_at")}
         return value
 
     start = clock.at
     seen = []
     for number in range(1, 14):
         clock.at, clock.jump = start, None
-        with filled(exact(), expires_at=clock.after(60)) as db:
+        with exact() as db:
+            db.append_many([{"id": "secret", "text": secret, "expires_at": clock.after(60)}, "another text"])
             read(db, secret)
             clock.looks, clock.jump = 0, (number, clock.after(60))
             seen.append(comparable(outcome(db)))
@@ -237,7 +238,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(steps=STEPS)
 def test_any_history_leaves_the_memory_of_what_is_visible(
     fresh: Stores, prose: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, steps: Any

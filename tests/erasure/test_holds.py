@@ -215,7 +215,7 @@ def test_a_release_is_carried_out_again(exact: Stores, filled: Stores, tmp_path:
         assert {erasure.state for erasure in db.erasures()} <= {"verified", "backups_pending"}
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["hold", "release", "delete"]), st.sampled_from("xyz"), st.sets(st.integers(0, 5))),

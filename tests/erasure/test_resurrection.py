@@ -212,7 +212,13 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        pytest.param(owner, name, id=name, marks=[] if name in ("delete", "settle", "keep") else pytest.mark.stress)
+        for owner, name in STEPS
+    ],
+)
 def test_a_crash_at_any_step_of_it(
     exact: Stores,
     filled: Stores,

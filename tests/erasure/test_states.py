@@ -129,7 +129,7 @@ def test_a_crash_of_the_first_commit_leaves_it_all(
         assert db.delete("secret").verified
 
 
-@pytest.mark.parametrize("seam", ["rows_purged", "wal_truncated", "key_destroyed", "undoom"])
+@pytest.mark.parametrize("seam", ["rows_purged", "undoom"])
 def test_finished_by_the_next_write_of_the_same_handle(
     exact: Stores,
     look: Look,

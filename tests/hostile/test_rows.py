@@ -179,8 +179,8 @@ def test_a_value_of_another_type_is_damage(
     untyped, cases = [], 0
     targets = [*columns(specimen.path), ("doomed_key", "name")]
     for number, (table, column) in enumerate(targets):
-        for value in VALUES if long else (VALUES[number % len(VALUES)], VALUES[(number * 5 + 2) % len(VALUES)]):
-            path = specimen.copy(tmp_path / f"{number} {VALUES.index(value)}")
+        for at, value in list(enumerate(VALUES))[0 if long else number % len(VALUES) :: 1 if long else len(VALUES)]:
+            path = specimen.copy(tmp_path / f"{number} {at}")
             statement = f"UPDATE {table} SET {column} = ?"
             if table == "doomed_key":
                 statement = "INSERT INTO doomed_key VALUES (?)"

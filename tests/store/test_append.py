@@ -384,3 +384,21 @@ def test_threads_append_each_document_once(fresh: Callable[..., memodb.Store], t
             thread.join(30)
         assert len(db) == 12
         assert db.check().ok
+
+
+def test_a_store_may_require_provenance(fresh: Callable[..., memodb.Store], tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with fresh(path, require_provenance=True) as db:
+        for given in ({}, {"source": "s"}, {"writer": "w"}):
+            with pytest.raises(memodb.InvalidInput, match="require_provenance"):
+                db.append("a text", **given)
+        with pytest.raises(memodb.InvalidInput, match="record 2; stored before it: 1"):
+            db.append_many([{"text": "a text", "source": "s", "writer": "w"}, {"text": "another", "source": "s"}])
+        assert len(db) == 1
+    with pytest.raises(memodb.StoreMismatch):
+        memodb.connect(path, require_provenance=False)
+    with memodb.connect(path, actor="loader-1") as db:  # whoever opened it is the writer of what names none
+        document = db.append("another", source="s")
+        assert (document.writer, db.get(document.id).writer) == ("loader-1", "loader-1")
+        assert document.batch is not None
+        assert db.check().ok
