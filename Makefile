@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check stress mutants memory docs format clean
+.PHONY: demo test check stress mutants memory forgetting docs format clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memodb needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
@@ -32,6 +32,9 @@ mutants: $(READY) ## break memodb in a hundred ways and see each time the test f
 
 memory: $(READY) ## the figures of docs/memory.md, on the installed Python's library
 	$(BIN)/python tools/memory_report.py --write docs
+
+forgetting: $(READY) ## the figures of docs/forgetting.md, some ten minutes
+	$(BIN)/python tools/forgetting/run.py --write docs
 
 docs: $(READY)   ## what is generated: the reference of the command line
 	$(BIN)/python tools/build_cli_reference.py

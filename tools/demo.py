@@ -12,6 +12,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import memodb
+from memodb.proof import verify
 
 FORGOTTEN = "debugger"
 PAGE = topics[FORGOTTEN]
@@ -86,7 +87,7 @@ def main() -> int:
         before = show_trace(db, quotation)
 
         headline(f"Delete {FORGOTTEN!r}")
-        receipt = db.delete(FORGOTTEN, reason="demonstration")
+        receipt = db.delete(FORGOTTEN, reason="demonstration", scan=True)
         say(
             f"   {len(receipt.documents)} document, {receipt.tokens:,} tokens; "
             f"rows left in the catalog: {receipt.rows_left}"
@@ -95,6 +96,11 @@ def main() -> int:
             same = "equal" if proof.verified else "DIFFERENT"
             say(f"   memory after     {(proof.digest or 'dropped')[:32]}...")
             say(f"   memory rebuilt   {(proof.rebuilt_digest or 'dropped')[:32]}...  {same}, byte for byte")
+        verdict = verify(receipt.signed or {}, public_key=db.public_key.encode())
+        layers = (receipt.signed or {})["statement"]["layers"]
+        for name in ("catalog", "journal", "tiles", "keys", "scan"):
+            say(f"   {name:<15} {layers[name]['result']}: {layers[name]['method']}")
+        say(f"   receipt          signed, {'valid' if verdict.valid else 'NOT VALID'}, in a log of {verdict.size} entries")
         say("   the same questions again:")
         gone = show_completion(db, PROMPTS[2])
         after = show_trace(db, quotation)
@@ -122,7 +128,7 @@ def main() -> int:
             f"{stats.disk_bytes / stats.tokens:.1f} on disk; "
             f"false recall at most {stats.false_recall:.2%} (promised {stats.promised_false_recall:.2%})")  # fmt: skip
 
-    held = bool(before) and receipt.verified and quiet and gone.text != known.text and same_digest and report.ok
+    held = bool(before) and receipt.verified and verdict.valid and quiet and gone.text != known.text and same_digest and report.ok
     say("\nEverything above was verified." if held else "\nSOMETHING DID NOT HOLD: see above.")
     return 0 if held else 1
 

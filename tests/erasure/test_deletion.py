@@ -1,5 +1,6 @@
 """Deleting: exactly what was named, gone from every answer, with a receipt that says no more than was looked at."""
 
+import importlib
 import json
 import threading
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
-from memodb.erasure import verification
 from memodb.memory import Segment
 
+verification = importlib.import_module("memodb.erasure.verification")
 T0 = datetime(2031, 1, 1, tzinfo=UTC)
 SECRET = "the password of the harbour master is swordfish and he told nobody but the cat about it"
 
@@ -184,7 +185,7 @@ def test_what_is_deleted_is_in_no_answer_of_any_handle(
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)), min_size=1, max_size=12), st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 def test_a_deletion_leaves_the_memory_of_the_others(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], documents: Any, data: Any
 ) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,8 +68,9 @@ def test_appending_again_does_not_change_it(exact: Stores, path: Path, secret: s
     with exact(path) as db:
         before = db.get("secret")
         for field in ("source", "subject", "writer", "batch", "metadata"):
+            other: dict[str, Any] = {field: {"page": 2} if field == "metadata" else "other"}
             with pytest.raises(memodb.DocumentExists, match=field):
-                db.append(secret, id="secret", **{field: {"page": 2} if field == "metadata" else "other"})
+                db.append(secret, id="secret", **other)
         assert db.append(secret, id="secret") == before == db.get("secret")
 
 

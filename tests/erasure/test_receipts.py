@@ -12,7 +12,7 @@ import pytest
 
 import memodb
 from memodb import proof
-from memodb.catalog import Catalog, pragmas
+from memodb.catalog import Catalog, erasing, pragmas
 from memodb.storage import KeyFile
 
 deletion = importlib.import_module("memodb.erasure.deletion")
@@ -165,6 +165,12 @@ def test_in_memory(exact: Stores, filled: Stores, valid: Valid) -> None:
         assert "near" in db
 
 
+def _undone(db: memodb.Store) -> None:
+    with db.transaction():
+        db.delete("near")
+        raise ZeroDivisionError
+
+
 def test_in_a_transaction(exact: Stores, filled: Stores, valid: Valid, tmp_path: Path) -> None:
     with filled(exact(tmp_path / "s")) as db:
         with db.transaction():
@@ -179,9 +185,8 @@ def test_in_a_transaction(exact: Stores, filled: Stores, valid: Valid, tmp_path:
         statement = valid(db, db.receipt(erasure.id))
         assert statement["verified"]
         assert sorted(statement["documents"]) == sorted(db.pseudonym(name) for name in ("secret", *"0123"))
-        with pytest.raises(ZeroDivisionError), db.transaction():
-            db.delete("near")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            _undone(db)
         assert len(db.erasures()) == 1
         assert "near" in db
 
@@ -230,9 +235,7 @@ def test_what_is_damaged_is_deleted_like_anything(
 # -- each layer, lying ---------------------------------------------------------------------------------------------
 
 
-def test_a_row_that_is_back(
-    exact: Stores, filled: Stores, valid: Valid, before_the_look: Any, tmp_path: Path
-) -> None:
+def test_a_row_that_is_back(exact: Stores, filled: Stores, valid: Valid, before_the_look: Any, tmp_path: Path) -> None:
     """As it was while it was being erased: found, told, and removed by the next opening."""
     path = tmp_path / "s"
     with filled(exact(path)) as db:
@@ -280,9 +283,7 @@ def test_a_live_row_that_is_back(exact: Stores, filled: Stores, before_the_look:
         assert db.receipt(erasure.id)["statement"]["verified"]
 
 
-def test_a_tile_that_is_back(
-    exact: Stores, filled: Stores, valid: Valid, before_the_look: Any, tmp_path: Path
-) -> None:
+def test_a_tile_that_is_back(exact: Stores, filled: Stores, valid: Valid, before_the_look: Any, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with filled(exact(path)) as db:
         db.checkpoint()
@@ -409,6 +410,24 @@ def test_a_backup_that_is_being_taken_is_told_of(
         assert taken.documents == len(db) + 1
         (told,) = valid(db, db.receipt(erased[0]))["layers"]["backups"]["pending"]
         assert told["id"] == taken.id
+
+
+def test_a_clock_that_goes_back_leaves_times_in_order(
+    exact: Stores, filled: Stores, valid: Valid, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set back by an hour between each two states."""
+    advance = erasing.advance
+
+    def later(*arguments: Any) -> None:
+        advance(*arguments)
+        clock.advance(-3600)
+
+    monkeypatch.setattr(erasing, "advance", later)
+    with filled(exact()) as db:
+        statement = valid(db, db.delete("secret").signed)
+        times = [statement["states"][state] for state in proof.STATES]
+        assert times == sorted(times)
+        assert statement["verified"]
 
 
 def test_a_dry_run_promises_nothing(exact: Stores, filled: Stores) -> None:

@@ -67,7 +67,6 @@ def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> Non
     assert after["asked"] > 0
     assert after["files"] >= 7
     assert len(after["encodings"]) == 13
-    assert scan(store, SECRET[::-1])["clean"]
 
 
 def test_what_lies_in_any_file_is_found(store: Path) -> None:
@@ -89,14 +88,12 @@ def test_a_row_whose_key_is_there_is_found(store: Path) -> None:
     """A deletion that stopped after its first commit: hidden from every read path, and not from the scan."""
     raw = sqlite3.connect(store / "catalog.db")
     raw.execute("UPDATE document SET state = 'erasing' WHERE id = 'secret'")
-    raw.execute("UPDATE document SET state = 'quarantined' WHERE id = 'backwards'")
     raw.commit()
     raw.close()
-    for text in (SECRET, SECRET[::-1]):
-        report = scan(store, text)
-        assert report["stored"] == []
-        assert not report["clean"]
-        assert any(hit["place"].startswith("a hidden document") for hit in report["hits"])
+    report = scan(store, SECRET)
+    assert report["stored"] == []
+    assert not report["clean"]
+    assert any(hit["place"].startswith("a hidden document") for hit in report["hits"])
 
 
 def test_a_row_whose_key_was_destroyed_says_nothing(store: Path) -> None:

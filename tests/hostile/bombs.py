@@ -373,9 +373,15 @@ BOMBS = (
     Bomb("of another name", "an array that was written as another", lambda: one(bound={"name": "large 0"})),
     Bomb("of another type", "bytes that were written as eight-byte counts", lambda: one(bound={"code": "u8"})),
     Bomb("of another length", "an array that was longer when it was written", lambda: one(bound={"length": 5})),
-    Bomb("tag flipped", "a frame whose tag is another", lambda: one(then=lambda data: data[:-1] + bytes([data[-1] ^ 1]))),
+    Bomb(
+        "tag flipped", "a frame whose tag is another", lambda: one(then=lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    ),
     Bomb("tag cut off", "a frame without the end of its tag", lambda: one(then=lambda data: data[:-1])),
-    Bomb("only a tag", "an encrypted frame of nothing, where four bytes were promised", lambda: one(packed=b"", then=tagged)),
+    Bomb(
+        "only a tag",
+        "an encrypted frame of nothing, where four bytes were promised",
+        lambda: one(packed=b"", then=tagged),
+    ),
     Bomb("less than a tag", "a frame of eight bytes", lambda: one(packed=b"", then=lambda data: bytes(8))),
     Bomb(
         "a piece of only a tag",

@@ -131,7 +131,9 @@ def test_what_the_bombs_are_encrypted_with_is_what_tiles_are(specimen: Any, bomb
     stated = msgpack.unpackb(data[12:at])
     for index, (name, code, length, packed, _) in enumerate(stated["arrays"]):
         about = bombs.binding(stated["facts"], name, code, length, packed)
-        frame = AESGCM(specimen.tile_key()).decrypt((index << 32 | 1).to_bytes(12, "big"), data[at : at + packed], about)
+        frame = AESGCM(specimen.tile_key()).decrypt(
+            (index << 32 | 1).to_bytes(12, "big"), data[at : at + packed], about
+        )
         at += packed
         assert len(zstandard.ZstdDecompressor().decompress(frame)) == length * int(code[1])
     assert at == len(data)

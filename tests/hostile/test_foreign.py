@@ -150,7 +150,9 @@ def test_a_file_of_another_kind_is_refused_and_nothing_outside_is_touched(
     covered(cases=cases)
 
 
-@pytest.mark.parametrize("name", ["LOCK", "catalog.db", "catalog.db-journal", "tokenizer.json.zst", "segments", "keys", "ledger"])
+@pytest.mark.parametrize(
+    "name", ["LOCK", "catalog.db", "catalog.db-journal", "tokenizer.json.zst", "segments", "keys", "ledger"]
+)
 def test_a_link_to_the_store_s_own_kind_is_refused(
     specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, name: str
 ) -> None:

@@ -123,7 +123,9 @@ def line(data: bytes) -> bool:
 
 LINES = [
     Entry(0, datetime(2026, 5, 1, tzinfo=UTC), "key", None, "0123456789abcdef").to_bytes(),
-    Entry(17, datetime(2026, 5, 1, 8, 30, 1, 7, tzinfo=UTC), "hold", "00" * 8, "ff" * 16, "dpo-2", "case-17").to_bytes(),
+    Entry(
+        17, datetime(2026, 5, 1, 8, 30, 1, 7, tzinfo=UTC), "hold", "00" * 8, "ff" * 16, "dpo-2", "case-17"
+    ).to_bytes(),
     Entry(
         2**53 - 1, datetime(2026, 1, 1, tzinfo=UTC), "backup", None, "aa" * 8, until=datetime(2027, 1, 1, tzinfo=UTC)
     ).to_bytes(),

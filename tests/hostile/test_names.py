@@ -124,7 +124,19 @@ def test_only_codes_name_a_hold_or_an_actor(
 ) -> None:
     """They stand in the audit log, which keeps them for ever: what could be a sentence is refused, and changes nothing."""
     words, cases = tmp_path / "s", 0
-    values = [*evil.TAKEN.values(), *evil.REFUSED.values(), "Case-1", "-x", "x" * 65, "é", "a b", "a\n", "\u0661", 7, b"x"]
+    values = [
+        *evil.TAKEN.values(),
+        *evil.REFUSED.values(),
+        "Case-1",
+        "-x",
+        "x" * 65,
+        "é",
+        "a b",
+        "a\n",
+        "\u0661",
+        7,
+        b"x",
+    ]
     db.hold("case-1", "bystander")
     before = list(db.audit())
     for value in values:

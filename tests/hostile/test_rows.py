@@ -7,7 +7,7 @@ them where they take the value, and SQL where they do not.
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,18 @@ from memodb.storage import destroy_orphans, read_tile, write_tile
 
 
 Update = Callable[..., None]
+
+
+def in_turn(cases: Iterable[Any]) -> list[Any]:
+    """Each case opened for reading or for writing, in turn; the other of the two under stress."""
+    return [
+        pytest.param(
+            case, bool(writing), marks=pytest.mark.stress if (number + writing) % 2 else (), id=f"{name}-{how}"
+        )
+        for number, case in enumerate(cases)
+        for name in [case if isinstance(case, str) else number]
+        for writing, how in enumerate(("reading", "writing"))
+    ]
 
 
 def test_a_row_that_is_sealed_again_is_believed(specimen: Any, update: Update, tmp_path: Path) -> None:
@@ -145,7 +157,9 @@ def test_no_column_of_any_table_changes_unseen(specimen: Any, tmp_path: Path, co
                 raw.execute(f"DROP TRIGGER {name}")
             (value,) = raw.execute(f"SELECT max({column}) FROM {table}").fetchone()
             where = f"{column} IS ?" if value is None else f"{column} = ?"
-            key = {"document": "place", "segment": "id", "collection": "id", "erasure": "id", "backup": "id"}.get(table, column)
+            key = {"document": "place", "segment": "id", "collection": "id", "erasure": "id", "backup": "id"}.get(
+                table, column
+            )
             (row,) = raw.execute(f"SELECT max({key}) FROM {table} WHERE {where}", (value,)).fetchone()
             raw.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (other(value), row))
             for _, sql in triggers:
@@ -274,9 +288,9 @@ AUDITS: list[Any] = [
 REPLAYS: list[Any] = ["x", 1e300, -5, 2**62, 2**70, [1], True, 1.5, {}, 0]
 
 
-@pytest.mark.parametrize("setting", AUDITS, ids=range(len(AUDITS)))
+@pytest.mark.parametrize(("setting", "writing"), in_turn(AUDITS))
 def test_a_hostile_binding_to_a_ledger_is_refused(
-    specimen: Any, update: Update, beside: Callable[[str], ModuleType], tmp_path: Path, setting: Any
+    specimen: Any, update: Update, beside: Callable[[str], ModuleType], tmp_path: Path, setting: Any, writing: bool
 ) -> None:
     """It names the store, and the key that its receipts are signed with: no other file comes of it."""
     path = specimen.copy(tmp_path / "s")
@@ -285,45 +299,46 @@ def test_a_hostile_binding_to_a_ledger_is_refused(
     stated = {**honest, **setting} if isinstance(setting, dict) and setting else setting
     update(path, "UPDATE setting SET value = ? WHERE name = 'audit'", json.dumps(stated, sort_keys=True))
     before = beside("specimen").listing(tmp_path).keys()
-    for writing in (False, True):
-        verdict = specimen.judge(path, read_only=not writing)
-        assert not verdict.untyped
-        assert not verdict.lies
+    verdict = specimen.judge(path, read_only=not writing)
+    assert not verdict.untyped
+    assert not verdict.lies
     assert {name for name in beside("specimen").listing(tmp_path).keys() - before if not name.startswith("s/")} == set()
 
 
-@pytest.mark.parametrize("name", ["replay from", "replay to"])
 @pytest.mark.parametrize("value", REPLAYS, ids=str)
 def test_a_hostile_note_of_what_is_to_be_replayed_is_refused(
-    specimen: Any, update: Update, tmp_path: Path, name: str, value: Any
+    specimen: Any, update: Update, tmp_path: Path, value: Any
 ) -> None:
-    path = specimen.copy(tmp_path / "s")
-    for given in {name, "replay from"}:
-        update(path, "INSERT INTO setting VALUES (?, ?, x'')", given, json.dumps(value if given == name else 0))
-    for writing in (False, True):
-        verdict = specimen.judge(path, read_only=not writing)
+    for name, others in (("replay from", {}), ("replay to", {"replay from": 0})):
+        path = specimen.copy(tmp_path / name)
+        for given, number in {name: value, **others}.items():
+            update(path, "INSERT INTO setting VALUES (?, ?, x'')", given, json.dumps(number))
+        verdict = specimen.judge(path, read_only=False, checking=False)
         assert not verdict.untyped
         assert not verdict.lies
 
 
 @pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=range(len(GEOMETRIES)))
-def test_a_hostile_geometry_is_refused(specimen: Any, update: Update, tmp_path: Path, geometry: Any) -> None:
+@pytest.mark.parametrize(("geometry", "writing"), in_turn(GEOMETRIES))
+def test_a_hostile_geometry_is_refused(
+    specimen: Any, update: Update, tmp_path: Path, geometry: Any, writing: bool
+) -> None:
     path = specimen.copy(tmp_path / "s")
     if isinstance(geometry, dict):
         geometry = {"ordinal": 0, **geometry}
     text = json.dumps(geometry, sort_keys=True, separators=(",", ":"))
     update(path, "UPDATE segment SET geometry = ? WHERE id = (SELECT min(id) FROM segment)", text)
-    for writing in (False, True):
-        verdict = specimen.judge(path, read_only=not writing)
-        assert verdict.detected
-        assert not verdict.untyped
-        assert not verdict.lies
+    verdict = specimen.judge(path, read_only=not writing)
+    assert verdict.detected
+    assert not verdict.untyped
+    assert not verdict.lies
 
 
 @pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("setting", SETTINGS, ids=range(len(SETTINGS)))
-def test_a_hostile_setting_is_refused(specimen: Any, update: Update, tmp_path: Path, setting: Any) -> None:
+@pytest.mark.parametrize(("setting", "writing"), in_turn(SETTINGS))
+def test_a_hostile_setting_is_refused(
+    specimen: Any, update: Update, tmp_path: Path, setting: Any, writing: bool
+) -> None:
     path = specimen.copy(tmp_path / "s")
     with contextlib.closing(sqlite3.connect(path / "catalog.db")) as raw:
         honest = json.loads(raw.execute("SELECT value FROM setting WHERE name = 'store'").fetchone()[0])
@@ -334,12 +349,11 @@ def test_a_hostile_setting_is_refused(specimen: Any, update: Update, tmp_path: P
         setting = {**honest, **setting}
     tokenizer = (path / "tokenizer.json.zst").read_bytes()
     update(path, "UPDATE setting SET value = ? WHERE name = 'store'", json.dumps(setting, sort_keys=True))
-    for writing in (False, True):
-        verdict = specimen.judge(path, read_only=not writing, create=writing)
-        assert verdict.detected
-        assert not verdict.untyped
-        assert not verdict.lies
-        assert (path / "tokenizer.json.zst").read_bytes() == tokenizer
+    verdict = specimen.judge(path, read_only=not writing, create=writing)
+    assert verdict.detected
+    assert not verdict.untyped
+    assert not verdict.lies
+    assert (path / "tokenizer.json.zst").read_bytes() == tokenizer
 
 
 def test_a_lost_setting_is_no_unfinished_store(specimen: Any, update: Update, tmp_path: Path) -> None:
@@ -401,19 +415,20 @@ ARRAYS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
 
 
 @pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("change", ARRAYS, ids=str)
-def test_arrays_that_contradict_each_other_are_not_believed(specimen: Any, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(("change", "writing"), in_turn(ARRAYS))
+def test_arrays_that_contradict_each_other_are_not_believed(
+    specimen: Any, tmp_path: Path, change: str, writing: bool
+) -> None:
     """A sound tile of unsound contents, named by a sealed row: the documents decide, and the check tells."""
     path = specimen.copy(tmp_path / "s")
     facts, stored = read_tile(path / "segments", specimen.tile().name, specimen.tile_key())
     arrays, key = dict(stored), bytes(range(32))
     ARRAYS[change](facts, arrays)
     specimen.name_tile(path, write_tile(path / "segments", facts, arrays, key), key)
-    for writing in (False, True):
-        verdict = specimen.judge(path, read_only=not writing)
-        assert verdict.findings
-        assert not verdict.untyped
-        assert not verdict.lies
+    verdict = specimen.judge(path, read_only=not writing)
+    assert verdict.findings
+    assert not verdict.untyped
+    assert not verdict.lies
 
 
 COUNTS = ([300], [254], [0], [-1], [2**63 - 1], [-(2**63)])

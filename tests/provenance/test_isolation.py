@@ -32,7 +32,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[memodb.Store, memodb.Store, memodb.Store]]:
     """Handles on A and B of one store, and a store that has B alone; with a promise that leaves nothing to chance."""
-    settings = {"segment_tokens": 4096, "false_recall": 1e-9}
+    settings: dict[str, Any] = {"segment_tokens": 4096, "false_recall": 1e-9}
     seed = bytes(range(32))
     with (
         memodb.connect(tmp_path_factory.mktemp("tenants") / "s", collection="b", seed=seed, **settings) as b,
@@ -70,9 +70,7 @@ PIECES = st.builds(
 
 @settings(max_examples=40)
 @given(prompt=PIECES)
-def test_b_answers_as_if_there_were_no_a(
-    tenants: tuple[memodb.Store, memodb.Store, memodb.Store], prompt: str
-) -> None:
+def test_b_answers_as_if_there_were_no_a(tenants: tuple[memodb.Store, memodb.Store, memodb.Store], prompt: str) -> None:
     _, b, alone = tenants
     assert answers(b, prompt) == answers(alone, prompt)
 
@@ -100,7 +98,9 @@ def test_the_question_can_be_answered(tenants: tuple[memodb.Store, memodb.Store,
 def test_no_listing_and_no_id_crosses(tenants: tuple[memodb.Store, memodb.Store, memodb.Store]) -> None:
     a, b, alone = tenants
     for filters in ({}, {"source": "letters"}, {"subject": "anna"}, {"writer": "w"}, {"batch": "1"}, {"ids": ["1"]}):
-        assert {record["text"] for record in b.export(**filters)} == {record["text"] for record in alone.export(**filters)}
+        assert {record["text"] for record in b.export(**filters)} == {
+            record["text"] for record in alone.export(**filters)
+        }
         assert {document.collection for document in b.documents(**filters)} == {"b"}
     assert b.documents(metadata={"page": 1}) == []
     for name in "1234":
@@ -130,7 +130,7 @@ def test_nothing_secret_is_shared(tenants: tuple[memodb.Store, memodb.Store, mem
 
 
 def test_what_is_done_to_one_is_not_done_to_the_other(tmp_path: Path) -> None:
-    settings = {"segment_tokens": 4096, "false_recall": 1e-9}
+    settings: dict[str, Any] = {"segment_tokens": 4096, "false_recall": 1e-9}
     with memodb.connect(tmp_path / "s", collection="b", **settings) as b:
         a = b.collection("a")
         for handle in (a, b):
@@ -165,7 +165,9 @@ def test_what_is_done_to_one_is_not_done_to_the_other(tmp_path: Path) -> None:
         assert len(b.erasures()) == 1
         a.release_hold("case-1")
         assert [erasure.state for erasure in a.erasures()] == ["verified"]
-        assert a.receipt(receipt.id)["statement"]["collection"] != b.receipt(b.erasures()[0].id)["statement"]["collection"]
+        assert (
+            a.receipt(receipt.id)["statement"]["collection"] != b.receipt(b.erasures()[0].id)["statement"]["collection"]
+        )
         a.delete(subject="anna")
         assert len(a) == 0
         assert (b.digest(), len(b)) == (before, 5)
