@@ -18,8 +18,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from memodb.catalog import Catalog, Filters, Scope, documents, history, now, registry
 from memodb.catalog.columns import aware
 from memodb.catalog.connection import MEMORY
@@ -230,28 +228,38 @@ def _verified(path: Path, keys: KeyService | None) -> tuple[tuple[CollectionBack
         The copy is not sound: nor is the store, then.
     """
     with open_engine(path, Options(read_only=False, keys=keys, scratch=True)) as engine:
-        found = []
-        for collection in engine.collections():
-            report = check(collection, fix=True)  # a tile that was superseded or damaged is left out: it is derived
-            if report.remaining:
-                raise CorruptStore(
-                    f"collection {collection.name!r} is damaged: {report.remaining[0]}; run `memodb check --fix` on "
-                    "the store, or restore an older backup"
-                )
-            with engine.catalog.read() as session:
-                found.append(_described(session, collection))
+        _require_sound(engine)
         engine.catalog.shrink()
         with engine.catalog.read() as session:
-            return tuple(found), history.line_count(session)
+            audit = history.line_count(session)
+        return tuple(map(_described, engine.collections())), audit
 
 
-def _described(session: Session, collection: Collection) -> CollectionBackup:
-    """What a collection holds, by its rows alone: what a clock changes is no difference between two looks at it."""
+def _require_sound(engine: Engine) -> None:
+    """Compare everything with everything; a tile that was superseded or damaged is left out, since it is derived.
+
+    Raises
+    ------
+    CorruptStore
+        Names the first thing that is wrong.
+    """
+    for collection in engine.collections():
+        report = check(collection, fix=True)
+        if report.remaining:
+            raise CorruptStore(
+                f"collection {collection.name!r} is damaged: {report.remaining[0]}; run `memodb check --fix` on the "
+                "store, or restore an older backup"
+            )
+
+
+def _described(collection: Collection) -> CollectionBackup:
+    """What a collection holds, by its rows alone: neither the clock nor a key that was destroyed since changes it."""
     state = hashlib.sha256()
     count = tokens = 0
-    for row in documents.select(session, collection.id, Filters(scope=Scope.STORED), order="id"):
-        state.update(row.digest + f"{row.state.value} {row.expires_at}\n".encode())
-        count, tokens = count + 1, tokens + row.token_count
+    with collection.catalog.read() as session:
+        for row in documents.select(session, collection.id, Filters(scope=Scope.STORED), order="id"):
+            state.update(row.digest + f"{row.state.value} {row.expires_at}\n".encode())
+            count, tokens = count + 1, tokens + row.token_count
     return CollectionBackup(collection.name, count, tokens, state.hexdigest())
 
 
@@ -328,14 +336,15 @@ def restore(
         for name, file in stated["files"].items():
             if copy_file(source / name, made / name) != file["sha256"]:
                 raise CorruptStore(f"{source / name} is not as it was when the backup was made: take another backup")
-        restored, _ = _verified(made, keys)
-        if [asdict(collection) for collection in restored] != stated["collections"]:
-            raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")
+        with open_engine(made, Options(read_only=False, keys=keys, scratch=True)) as engine:
+            if [asdict(_described(collection)) for collection in engine.collections()] != stated["collections"]:
+                raise CorruptStore(f"what {source} holds is not what its manifest says: take another backup")
         if without_ledger:
             unbind(StoreDirectory(made), keys)
         else:
             _require_ledger(made, held, ledger, stated["audit"])
         with open_engine(made, Options(read_only=False, keys=keys)) as engine:  # carries out what the ledger tells
+            _require_sound(engine)  # only now: the keys of what was erased since may be gone
             _record_restore(engine, stated["id"])
         StoreDirectory(made).strip()
         place(made, target)

@@ -96,11 +96,13 @@ def main() -> int:
             same = "equal" if proof.verified else "DIFFERENT"
             say(f"   memory after     {(proof.digest or 'dropped')[:32]}...")
             say(f"   memory rebuilt   {(proof.rebuilt_digest or 'dropped')[:32]}...  {same}, byte for byte")
-        verdict = verify(receipt.signed or {}, public_key=db.public_key.encode())
-        layers = (receipt.signed or {})["statement"]["layers"]
+        signed = receipt.signed or {}
         for name in ("catalog", "journal", "tiles", "keys", "scan"):
-            say(f"   {name:<15} {layers[name]['result']}: {layers[name]['method']}")
-        say(f"   receipt          signed, {'valid' if verdict.valid else 'NOT VALID'}, in a log of {verdict.size} entries")
+            layer = signed["statement"]["layers"][name]
+            say(f"   {name:<15}  {layer['result']}: {layer['method']}")
+        verdict = verify(signed, public_key=db.public_key.encode())
+        valid = "valid" if verdict.valid else "NOT VALID"
+        say(f"   receipt          signed, {valid}, in a log of {verdict.size} entries")
         say("   the same questions again:")
         gone = show_completion(db, PROMPTS[2])
         after = show_trace(db, quotation)
@@ -128,7 +130,8 @@ def main() -> int:
             f"{stats.disk_bytes / stats.tokens:.1f} on disk; "
             f"false recall at most {stats.false_recall:.2%} (promised {stats.promised_false_recall:.2%})")  # fmt: skip
 
-    held = bool(before) and receipt.verified and verdict.valid and quiet and gone.text != known.text and same_digest and report.ok
+    proven = receipt.verified and verdict.valid
+    held = bool(before) and proven and quiet and gone.text != known.text and same_digest and report.ok
     say("\nEverything above was verified." if held else "\nSOMETHING DID NOT HOLD: see above.")
     return 0 if held else 1
 

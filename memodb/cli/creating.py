@@ -35,9 +35,7 @@ __all__ = ["append", "init"]
 @click.option("--layers", type=int, help="The highest layer L.")
 @click.option("--window", type=int, help="Tokens of the shortest span that trace finds.")
 @click.option("--segment-tokens", type=int, help="Tokens of the first segment.")
-@click.option(
-    "--require-provenance", is_flag=True, default=None, help="Refuse documents without a source or a writer."
-)
+@click.option("--require-provenance", is_flag=True, default=None, help="Refuse documents without a source or a writer.")
 @pass_settings
 def init(settings: Settings, /, **configuration: Any) -> None:
     """Create a store, or a collection of one that exists. The options are bound to the store for its life; on a store

@@ -1,4 +1,4 @@
-"""Named bombs: tiles that an attacker made who knows the format, has the key file and may write the catalog's row as well.
+"""Named bombs: tiles that an attacker made who knows the format, has the key file and may write the catalog's row.
 
 Each bomb is a whole file. Its name is computed as the format says, so the digest of the header is right; where the harm
 sits behind an array's digest, that is right too; and where it sits in what is encrypted, that is encrypted as a writer

@@ -20,7 +20,6 @@ from memodb.memory import Backend
 from memodb.memory.willshaw import WillshawMatrix
 from memodb.storage import destroy_orphans, read_tile, write_tile
 
-
 Update = Callable[..., None]
 
 
@@ -73,7 +72,11 @@ TILES = (
 )
 
 
-@pytest.mark.parametrize("name", TILES, ids=range(len(TILES)))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if number % 3 == 0 else pytest.mark.stress) for number, name in enumerate(TILES)],
+    ids=range(len(TILES)),
+)
 def test_no_tile_s_name_leads_out_of_its_directory(
     specimen: Any, update: Update, beside: Callable[[str], ModuleType], tmp_path: Path, name: str
 ) -> None:
@@ -164,13 +167,19 @@ def test_no_column_of_any_table_changes_unseen(specimen: Any, tmp_path: Path, co
             raw.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (other(value), row))
             for _, sql in triggers:
                 raw.execute(sql)
-        verdict = specimen.judge(path)
-        assert not verdict.untyped, (table, column, verdict.untyped)
-        assert not verdict.lies, (table, column)
-        if not verdict.detected:
+        if not told(path):
             unseen.append(f"{table}.{column}: {value!r:.40} became {other(value)!r:.40}")
     covered(columns=len(every))
     assert unseen == []
+
+
+def told(path: Path) -> bool:
+    """Whether opening a store, or a check of one of its collections, says that something is wrong."""
+    try:
+        with memodb.connect(path, read_only=True) as db:
+            return not all(db.collection(info.name, create=False).check().ok for info in db.collections())
+    except memodb.MemodbError:
+        return True
 
 
 def test_every_table_of_the_specimen_has_rows(specimen: Any) -> None:
@@ -205,7 +214,7 @@ def test_a_value_of_another_type_is_damage(
                 update(path, statement, value)
             except sqlite3.Error:  # the schema itself refuses it
                 continue
-            for writing in (False, True):
+            for writing in (False, True) if long else (bool((number + at) % 2),):
                 verdict = specimen.judge(path, read_only=not writing)
                 cases += 1
                 if verdict.untyped or verdict.lies:
