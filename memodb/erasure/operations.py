@@ -85,7 +85,8 @@ def erasures(collection: Collection) -> list[Erasure]:
     with collection.catalog.read() as session:
         kept = [row for row in history.backups(session) if row.destroyed_at is None]
         for row in erasing.erasures(session, collection.id):
-            states = {name: datetime.fromisoformat(at) for name, at in row.facts["states"].items()}
+            reached = row.facts["states"]
+            states = {name: datetime.fromisoformat(reached[name]) for name in erasing.STATES if name in reached}
             before = tuple(each.id for each in kept if each.created_at < states["hidden"])
             state = row.state
             if state == "verified":

@@ -382,7 +382,9 @@ BOMBS = (
         "an encrypted frame of nothing, where four bytes were promised",
         lambda: one(packed=b"", then=tagged),
     ),
-    Bomb("less than a tag", "a frame of eight bytes", lambda: one(packed=b"", then=lambda data: bytes(8))),
+    Bomb(
+        "less than a tag", "nothing, in fifteen bytes", lambda: one(length=0, packed=b"", then=lambda data: bytes(15))
+    ),
     Bomb(
         "a piece of only a tag",
         "a second piece that holds nothing, so that its bytes are nobody's",

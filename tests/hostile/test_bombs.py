@@ -139,6 +139,21 @@ def test_what_the_bombs_are_encrypted_with_is_what_tiles_are(specimen: Any, bomb
     assert at == len(data)
 
 
+def test_damage_is_told_from_a_key_that_is_gone(bombs: Any, tmp_path: Path) -> None:
+    """To the cipher they look alike; to whoever looks for a backup, or for who destroyed a key, they are not."""
+    data = bombs.one()
+    bomb = bombs.Bomb("sound", "", lambda: data)
+    (tmp_path / bomb.tile).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(memodb.CorruptStore, match="is damaged"):
+        read_tile(tmp_path, bomb.tile, bombs.KEY)
+    (tmp_path / bomb.tile).write_bytes(data)
+    with pytest.raises(memodb.CorruptStore, match="of another key"):
+        read_tile(tmp_path, bomb.tile, bytes(32))
+    with pytest.raises(memodb.CorruptStore, match="key was destroyed"):
+        read_tile(tmp_path, bomb.tile, None)
+    assert read_tile(tmp_path, bomb.tile, bombs.KEY)[0] == bombs.FACTS
+
+
 def test_a_bomb_in_a_store_costs_nothing_but_time(specimen: Any, bombs: Any, tmp_path: Path) -> None:
     """The row names it and its key, the file has the right name: the documents make the memory, and the check tells."""
     path = specimen.copy(tmp_path / "s")

@@ -109,6 +109,7 @@ def test_no_listing_and_no_id_crosses(tenants: tuple[memodb.Store, memodb.Store,
     assert [source.id for source in b.trace(SHARED)[0].documents] == ["4"]
     assert b.next_tokens(SHARED[:40])[0].support == 1  # not counted twice
     assert (len(a), len(b)) == (4, 4)
+    assert (a.get("1").metadata, b.get("1").metadata) == ({"page": 1}, {})
     told = json.dumps([list(b.export()), [document.to_dict() for document in b.documents()]])
     assert not any(text[:15] in told for text in OWN.values())
     exported = list(b.export_subject("anna"))
