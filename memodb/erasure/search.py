@@ -26,7 +26,16 @@ from memodb.catalog.codec import decode_text, decode_tokens, encode_text, encode
 from memodb.errors import CorruptStore, InvalidText, StoreError
 from memodb.text import Tokenizer
 
-__all__ = ["ENCODINGS", "Hit", "Needles", "require_control", "search_files", "search_rows", "temporary_places"]
+__all__ = [
+    "ENCODINGS",
+    "Hit",
+    "Needles",
+    "frames",
+    "require_control",
+    "search_files",
+    "search_rows",
+    "temporary_places",
+]
 
 WINDOW: Final = 12
 """Bytes that must agree: 96 bits, so that chance finds nothing in all the storage there is."""
@@ -200,7 +209,7 @@ def search_files(needles: Needles, paths: Iterable[Path]) -> tuple[int, int, lis
                     before, start = data[-(WINDOW - 1) :], start + len(chunk)
             nbytes += start
             files += 1
-            for offset, decoded in _frames(path):
+            for offset, decoded in frames(path):
                 hits += needles.search(f"{path}, zstd frame at {offset}", decoded)
                 nbytes += len(decoded)
         except FileNotFoundError:
@@ -210,7 +219,7 @@ def search_files(needles: Needles, paths: Iterable[Path]) -> tuple[int, int, lis
     return files, nbytes, hits
 
 
-def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
+def frames(path: Path) -> Iterator[tuple[int, bytes]]:
     """What each thing that looks like a zstd frame decodes to, as far as it does."""
     data = path.read_bytes()
     at = data.find(_MAGIC)

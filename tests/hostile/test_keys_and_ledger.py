@@ -82,6 +82,20 @@ def test_a_damaged_key_costs_one_document(
     assert (path / "keys").read_bytes()[at : at + SLOT] == bytes(SLOT)
 
 
+def test_whichever_key_is_damaged_the_store_is_opened(
+    specimen: Any, beside: Callable[[str], ModuleType], tmp_path: Path, covered: Callable[..., None]
+) -> None:
+    path = specimen.copy(tmp_path / "s")
+    data = (path / "keys").read_bytes()
+    places = [at for at in range(SLOT, len(data), SLOT) if any(data[at : at + SLOT])]
+    for at in places:
+        beside("specimen").overwrite(path / "keys", at + 30, bytes([data[at + 30] ^ 16]))
+        with memodb.connect(path, read_only=True) as db:
+            assert len(db) == specimen.truth["default"]["length"]
+        beside("specimen").overwrite(path / "keys", at + 30, data[at + 30 : at + 31])
+    covered(keys=len(places))
+
+
 def sparse(data: bytes) -> int:
     return len(data) + (1 << 34)
 

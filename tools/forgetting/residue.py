@@ -23,7 +23,7 @@ import zstandard
 
 import memodb
 from forgetting.measures import Figure
-from memodb.erasure.search import Hit, Needles, search_files, search_rows, temporary_places
+from memodb.erasure.search import Hit, Needles, frames, search_files, search_rows, temporary_places
 from memodb.storage import StoreDirectory
 
 __all__ = ["Residue", "figures", "measure", "needles_for", "planted", "snapshot"]
@@ -160,9 +160,12 @@ def _never_held(tokenizer: memodb.Tokenizer) -> Iterator[bytes]:
             db.append(" ".join(str(number * number) for number in range(400)), id="0", subject="0")
             db.append("1 1 2 3 5 8 13 21 34 55 89 144 233 377", id="1")
             db.checkpoint()
-            db.delete("0")
+            db.delete(subject="0", verify=False)
+            db.delete("1")
         for file in _files(path):
             yield file.read_bytes()
+            for _, decoded in frames(file):  # what its receipts say, for one
+                yield decoded
 
 
 def measure(
