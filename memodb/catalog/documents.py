@@ -450,6 +450,10 @@ def _document(row: sa.Row[Any]) -> DocumentRow:
         state = DocumentState(row.state)
     except ValueError as exc:
         raise CorruptStore(f"document {row.id!r} is in a state unknown to this memodb: {row.state!r}") from exc
+    named = (row.id, row.source, row.subject, row.writer, row.batch)
+    sound = all(isinstance(value, str | None) for value in named) and isinstance(row.id, str)
+    if not sound or not isinstance(row.metadata_, dict) or not isinstance(row.digest, bytes):
+        raise CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
     values: list[Any] = list(row)
     values[_STATE] = state
     return DocumentRow(*values)

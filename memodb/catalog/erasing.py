@@ -70,6 +70,7 @@ class ErasureRow:
     facts: dict[str, Any]
 
 
+_DAMAGED = broken(_TABLE).label("damaged")
 _COLUMNS = (Erasure.id, Erasure.collection_id, Erasure.state, Erasure.requested_at, Erasure.facts)
 
 
@@ -150,14 +151,19 @@ def erasures(session: Session, collection_id: str, *, unfinished: bool = False) 
     CorruptStore
         A row is not as it was written.
     """
-    statement = select(*_COLUMNS, broken(_TABLE)).where(Erasure.collection_id == collection_id)
+    statement = select(*_COLUMNS, _DAMAGED).where(Erasure.collection_id == collection_id)
     if unfinished:
         statement = statement.where(text("erasure.state <> 'verified'"))
     rows = session.execute(statement.order_by(Erasure.requested_at, Erasure.id)).all()
-    for row in rows:
-        if row[-1]:
-            raise CorruptStore(f"the row of erasure {row.id} is damaged: restore the store from a backup")
-    return [ErasureRow(*row[:-1]) for row in rows]
+    return [_erasure(row) for row in rows]
+
+
+def _erasure(row: Any) -> ErasureRow:
+    """A row, whose seal may be right for what no memodb writes."""
+    sound = not row.damaged and isinstance(row.id, str) and row.state in STATES and isinstance(row.facts, dict)
+    if not sound:
+        raise CorruptStore(f"the row of erasure {row.id!r} is damaged: restore the store from a backup")
+    return ErasureRow(row.id, row.collection_id, row.state, row.requested_at, row.facts)
 
 
 def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
@@ -167,16 +173,22 @@ def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
     ------
     NotFound
         There is none.
+    CorruptStore
+        Its row is not as it was written.
     """
-    row = session.execute(select(*_COLUMNS).where(Erasure.id == erasure_id)).first()
+    row = session.execute(select(*_COLUMNS, _DAMAGED).where(Erasure.id == erasure_id)).first()
     if row is None:
         raise NotFound(f"the store has no erasure {erasure_id!r}: list them with erasures()")
-    return ErasureRow(*row)
+    return _erasure(row)
 
 
 def pseudonyms_of(session: Session, erasure_id: str) -> list[str]:
     """Pseudonyms of an erasure's documents, hexadecimal, ascending."""
-    found = session.scalar(select(Erasure.pseudonyms).where(Erasure.id == erasure_id)) or b""
+    found = session.scalar(select(Erasure.pseudonyms).where(Erasure.id == erasure_id))
+    if found is None:
+        return []
+    if not isinstance(found, bytes) or len(found) % _PSEUDONYM_BYTES:
+        raise CorruptStore(f"the row of erasure {erasure_id!r} is damaged: restore the store from a backup")
     return sorted(found[at : at + _PSEUDONYM_BYTES].hex() for at in range(0, len(found), _PSEUDONYM_BYTES))
 
 

@@ -176,6 +176,8 @@ def find_collection(session: Session, name: str) -> CollectionRow:
     row = session.execute(select(*_COLLECTION_COLUMNS).where(Collection.name == name)).first()
     if row is None:
         raise CollectionNotFound(f"the store has no collection named {name!r}")
+    if not isinstance(row.key, bytes) or len(row.key) != KEY_BYTES or not isinstance(row.id, str):
+        raise CorruptStore(f"the collection {name!r} in the catalog is damaged: restore the store from a backup")
     return CollectionRow(*row)
 
 

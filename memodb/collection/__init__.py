@@ -6,11 +6,11 @@
 :mod:`inspection` its check, :mod:`compaction` its canonical form.
 """
 
+from memodb.collection import erasures
 from memodb.collection.auditing import AuditLog, require_code
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
 from memodb.collection.compaction import compact
-from memodb.collection.erasures import advance, latest
 from memodb.collection.inspection import CheckReport, check, rebuilt_digest
 from memodb.collection.keyring import Binding, Keyring
 from memodb.collection.purge import finish_deletions, refill, settled, with_room
@@ -31,14 +31,13 @@ __all__ = [
     "Record",
     "Request",
     "Transaction",
-    "advance",
     "append_many",
     "check",
     "checkpoint",
     "compact",
+    "erasures",
     "export",
     "finish_deletions",
-    "latest",
     "rebuilt_digest",
     "refill",
     "require_code",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from memodb.catalog import erasing, keeping, now
 from memodb.catalog.erasing import ErasureRow
+from memodb.errors import CorruptStore
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from memodb.collection.collection import Collection
     from memodb.collection.transaction import Outcome, Request
 
-__all__ = ["advance", "begin", "latest", "purging"]
+__all__ = ["advance", "begin", "find", "latest", "purging", "recorded"]
+
+_FACTS = {"tokens": int, "reason": str | None, "selected_by": list, "segments": list, "verify": bool, "states": dict}
+"""What is always known of a deletion, and of which type."""
 
 
 def begin(session: Session, collection: Collection, outcome: Outcome, request: Request) -> None:
@@ -60,9 +64,41 @@ def purging(session: Session, collection: Collection, state: str) -> list[Erasur
     reached = erasing.STATES.index(state)
     return [
         row
-        for row in erasing.erasures(session, collection.id, unfinished=True)
+        for row in recorded(session, collection, unfinished=True)
         if erasing.STATES.index(row.state) < reached and erasing.left_of(session, row.id)[0] == 0
     ]
+
+
+def recorded(session: Session, collection: Collection, *, unfinished: bool = False) -> list[ErasureRow]:
+    """The deletions of a collection, the oldest first.
+
+    Raises
+    ------
+    CorruptStore
+        One is none that memodb writes.
+    """
+    return [_sound(row) for row in erasing.erasures(session, collection.id, unfinished=unfinished)]
+
+
+def find(session: Session, erasure_id: str) -> ErasureRow:
+    """One deletion, of whatever collection; NotFound where there is none, and as :func:`recorded`."""
+    return _sound(erasing.find_erasure(session, erasure_id))
+
+
+def _sound(row: ErasureRow) -> ErasureRow:
+    facts = row.facts
+    sound = facts.keys() >= _FACTS.keys() and all(isinstance(facts[name], kind) for name, kind in _FACTS.items())
+    sound = sound and all(isinstance(facts.get(name), dict | None) for name in ("journal", "tiles", "keys"))
+    if not sound or not facts["states"].keys() >= {"requested", "hidden"} or not _are_times(facts["states"]):
+        raise CorruptStore(f"the record of erasure {row.id!r} is damaged: restore the store from a backup")
+    return row
+
+
+def _are_times(states: dict[str, Any]) -> bool:
+    try:
+        return all(datetime.fromisoformat(at).utcoffset() is not None for at in states.values())
+    except (TypeError, ValueError):
+        return False
 
 
 def advance(session: Session, rows: Iterable[ErasureRow], states: dict[str, datetime], **measured: Any) -> None:

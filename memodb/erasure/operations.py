@@ -17,10 +17,11 @@ from memodb.catalog.erasing import ErasureRow
 from memodb.catalog.history import BackupRow
 from memodb.catalog.keeping import HoldRow
 from memodb.collection import Collection, Document, Transaction, finish_deletions, suppression_hash
+from memodb.collection import erasures as records
 from memodb.erasure.deletion import delete, select
 from memodb.erasure.receipt import Erasure, Receipt
 from memodb.erasure.verification import conclude, reissue
-from memodb.errors import EmptySelection, InvalidInput, NotFound, ReadOnlyStore
+from memodb.errors import CorruptStore, EmptySelection, InvalidInput, NotFound, ReadOnlyStore
 from memodb.proof import code
 from memodb.text import check_text
 
@@ -84,7 +85,7 @@ def erasures(collection: Collection) -> list[Erasure]:
     found = []
     with collection.catalog.read() as session:
         kept = [row for row in history.backups(session) if row.destroyed_at is None]
-        for row in erasing.erasures(session, collection.id):
+        for row in records.recorded(session, collection):
             reached = row.facts["states"]
             states = {name: datetime.fromisoformat(reached[name]) for name in erasing.STATES if name in reached}
             before = tuple(each.id for each in kept if each.created_at < states["hidden"])
@@ -114,17 +115,24 @@ def _purged(row: ErasureRow, backups: list[BackupRow]) -> str:
 def receipt(collection: Collection, erasure_id: str) -> dict[str, Any]:
     """The signed receipt of a deletion: see :meth:`memodb.Store.receipt`."""
     with collection.catalog.read() as session:
-        row = erasing.find_erasure(session, erasure_id)
+        row = records.find(session, erasure_id)
         stored = erasing.receipt_of(session, erasure_id)
     if row.collection_id != collection.id:
         raise NotFound(f"collection {collection.name!r} has no erasure {erasure_id!r}: list them with erasures()")
     if row.state == "verified" and stored is not None:
-        return dict(json.loads(stored))
+        return _read(row.id, stored)
     if collection.read_only:
         raise ReadOnlyStore(f"erasure {erasure_id} is not verified yet: ask through a handle that writes")
     with collection.write_turn(), collection.catalog.write() as session:
         erasing.advance(session, row.id, row.state, {**row.facts, "verify": True})
     return conclude(collection, erasure_id)
+
+
+def _read(erasure_id: str, stored: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(stored))
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise CorruptStore(f"the receipt of erasure {erasure_id} is damaged: restore from a backup") from exc
 
 
 # -- legal holds -------------------------------------------------------------------------------------------------------
@@ -167,7 +175,7 @@ def release_hold(collection: Collection, name: str) -> list[str]:
             collection.audit.record(session, "hold_released", collection.id, opaque, reason=name)
         collection.audit.mirror()
         with collection.catalog.read() as session:
-            waiting = [row.id for row in erasing.erasures(session, collection.id, unfinished=True)]
+            waiting = [row.id for row in records.recorded(session, collection, unfinished=True)]
         finish_deletions(collection)
         for erasure_id in waiting:
             conclude(collection, erasure_id)
@@ -325,7 +333,7 @@ def destroy_backup(collections: list[Collection], backup_id: str) -> None:
         first.audit.mirror()
         for collection in collections:
             with collection.catalog.read() as session:
-                rows = erasing.erasures(session, collection.id)
+                rows = records.recorded(session, collection)
             for row in rows:
                 if row.state == "verified" and _covers(known[backup_id], row.facts["states"]["hidden"]):
                     reissue(collection, row)

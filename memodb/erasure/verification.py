@@ -12,7 +12,7 @@ from typing import Any
 
 from memodb.catalog import erasing, history, now, registry
 from memodb.catalog.erasing import ErasureRow
-from memodb.collection import Collection, advance, latest, rebuilt_digest, refill, settled, with_room
+from memodb.collection import Collection, erasures, rebuilt_digest, refill, settled, with_room
 from memodb.erasure.receipt import LIMITS, SegmentProof
 from memodb.errors import StoreError
 from memodb.proof import Entry, signed, timestamp
@@ -23,7 +23,7 @@ __all__ = ["conclude", "conclude_all", "prove", "reissue"]
 def conclude_all(collection: Collection) -> None:
     """Verify the deletions that are done and were to be verified: what a crash left undone."""
     with collection.catalog.read() as session:
-        rows = erasing.erasures(session, collection.id, unfinished=True)
+        rows = erasures.recorded(session, collection, unfinished=True)
     for row in rows:
         if row.state == "key_destroyed" and row.facts.get("verify"):
             conclude(collection, row.id)
@@ -38,12 +38,12 @@ def conclude(collection: Collection, erasure_id: str, *, scan: Mapping[str, Any]
     with collection.write_turn(), collection.changing():
         _settle_again(collection, erasure_id)
         with collection.catalog.read() as session:
-            row = erasing.find_erasure(session, erasure_id)
+            row = erasures.find(session, erasure_id)
             pseudonyms = erasing.pseudonyms_of(session, erasure_id)
         layers = _layers(collection, row, scan)
         done = row.state == "key_destroyed"
         verified = done and all(layer is None or layer["result"] in _PASSED for layer in layers.values())
-        completed_at = max(now(), latest(row))
+        completed_at = max(now(), erasures.latest(row))
         statement = _statement(collection, row, pseudonyms, layers, completed_at, verified=verified)
         receipt: dict[str, Any] = {}
 
@@ -61,7 +61,7 @@ def conclude(collection: Collection, erasure_id: str, *, scan: Mapping[str, Any]
                     tree.append(entry.leaf())
                     head = collection.audit.signed_head(tree)
                     receipt = signed(statement, collection.audit.signer, entry=entry, proof=tree.path, head=head)
-                    advance(session, [row], {"verified": completed_at})
+                    erasures.advance(session, [row], {"verified": completed_at})
                 erasing.set_receipt(session, row.id, json.dumps(receipt))
 
         with_room(collection, keep)
@@ -77,7 +77,7 @@ _PASSED = ("verified", "none", "pending")
 def _settle_again(collection: Collection, erasure_id: str) -> None:
     """Rewrite the catalog's file now, where there was no space for that, or a reader in the way, at its time."""
     with collection.catalog.read() as session:
-        row = erasing.find_erasure(session, erasure_id)
+        row = erasures.find(session, erasure_id)
     journal = row.facts.get("journal")
     if journal is not None and not (journal["vacuumed"] and journal["nbytes"] == 0):
         facts = {**row.facts, "journal": settled(collection)}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from memodb.catalog import documents, now
 from memodb.collection import Collection
-from memodb.errors import InvalidInput
+from memodb.errors import CorruptStore, InvalidInput
 
 __all__ = ["Source", "Span", "trace"]
 
@@ -85,7 +85,10 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
                 for start, end, place in _runs(query, stored[document_id].astype(np.int64), window):
                     if end - start >= min_tokens:
                         spans.setdefault((start, end), {})[document_id] = place
-        texts = collection.texts_in(session, {i for sources in spans.values() for i in sources}, at=asked_at)
+        found_in = {document_id for sources in spans.values() for document_id in sources}
+        texts = collection.texts_in(session, found_in, at=asked_at)
+    if texts.keys() != found_in:
+        raise CorruptStore("the indexes of the catalog contradict its rows: run `memodb check --fix`")
     positions = {i: collection.tokenizer.encode_with_offsets(text)[1][:, 0] for i, text in texts.items()}
     result = []
     for (start, end), sources in sorted(spans.items(), key=lambda item: (item[0][0], -item[0][1])):

@@ -221,7 +221,7 @@ def test_a_damaged_erasure_is_not_listed_as_if_it_were_sound(furnished: Any) -> 
     with furnished.outside() as raw:
         raw.execute("UPDATE erasure SET facts = '{}'")
     with furnished.catalog.read() as session:
-        with pytest.raises(CorruptStore, match="erasure e is damaged"):
+        with pytest.raises(CorruptStore, match="erasure 'e' is damaged"):
             erasing.erasures(session, furnished.collection)
         assert check(session, furnished.collection) == ["erasure 'e': its row is not as it was written"]
 

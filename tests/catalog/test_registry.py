@@ -118,7 +118,7 @@ def test_a_change_is_there_once_committed_and_never_after_a_rollback(furnished: 
         ("release", {"segment"}),
         ("reshape_segment", {"segment"}),
         ("move", {"segment", "empty"}),
-        ("set_expiry", set()),
+        ("set_expiry", {"segment"}),
         ("set_tile", set()),
     ],
 )
