@@ -58,7 +58,7 @@ QUERY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25), st.integers(1,
 
 
 @given(st.lists(WORDS, min_size=1, max_size=4), QUERY, st.integers(3, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 def test_a_trace_is_complete_and_exact(
     fresh: Callable[..., memodb.Store], documents: list[list[str]], pieces: list[Any], least: int
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_trace_is_complete_and_exact(
 
 
 @given(st.text(st.sampled_from("aé日😀 \n"), min_size=1, max_size=40), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 def test_offsets_are_characters(fresh: Callable[..., memodb.Store], text: str, data: Any) -> None:
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(start, len(text)))

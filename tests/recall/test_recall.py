@@ -31,7 +31,7 @@ def filled(db: memodb.Store, model: Any, texts: Sequence[str]) -> Any:
 
 
 @given(TEXTS, st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 def test_lookups_agree_with_the_model(
     fresh: Callable[..., memodb.Store], model: Any, texts: list[str], seed: int
 ) -> None:
@@ -41,7 +41,7 @@ def test_lookups_agree_with_the_model(
 
 
 @given(st.sampled_from([(2, 3), (3, 2), (5, 1), (4, 0), (2, 0)]), TEXTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_lookups_agree_with_the_model_whatever_the_layers(
     fresh: Callable[..., memodb.Store], model: Any, shape: tuple[int, int], texts: list[str]
 ) -> None:
@@ -56,7 +56,7 @@ def test_lookups_agree_with_the_model_whatever_the_layers(
 
 @given(TEXTS, st.integers(0, 99))
 @example(["the sky", "x the sky over"], 0)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_next_tokens_misses_nothing(
     fresh: Callable[..., memodb.Store], model: Any, texts: list[str], seed: int
 ) -> None:

@@ -51,7 +51,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS, OPERATIONS, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_transaction_against_a_dict(
     fresh: Callable[..., memodb.Store], contents: Callable[..., Any], first: Any, then: Any, commits: bool
 ) -> None:
@@ -313,7 +313,7 @@ def test_an_interruption_between_commit_and_publication_heals(
 ) -> None:
     """Ctrl-C while the publisher waits for readers: what is committed must be what is answered."""
 
-    def interrupted(self: Collection, change: object) -> None:
+    def interrupted(self: Collection, change: object, expiring_at: object = None) -> None:
         raise KeyboardInterrupt
 
     with fresh(tmp_path / "s") as db:
