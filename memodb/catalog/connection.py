@@ -194,7 +194,10 @@ class Catalog:
                     if expected is None and found is not None:
                         raise Conflict(f"{self.path} holds a catalog already; open it instead of creating it")
                     if found == expected or found is None:
-                        schema.upgrade(connection, self.keys, scripts=scripts)
+                        if found is None:
+                            schema.create(connection, scripts=scripts)
+                        else:
+                            schema.upgrade(connection, self.keys, scripts=scripts)
                         with Session(connection, join_transaction_mode="rollback_only") as session:
                             registry.put_setting(session, _FINGERPRINT, schema.fingerprint(driver))
                             registry.put_setting(session, _REWRITE, expected is not None)
