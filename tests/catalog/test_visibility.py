@@ -44,7 +44,7 @@ def after(microseconds: int) -> datetime:
     return T0 + timedelta(microseconds=microseconds)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(world=st.lists(modelled, max_size=7), clocked=times, asked=times)
 def test_every_query_agrees_with_the_model(
     memory: tuple[Catalog, str, str], clock: Any, world: list[Modelled], clocked: int, asked: int

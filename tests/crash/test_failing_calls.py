@@ -81,7 +81,7 @@ def require_poison(scenario: Scenario, outcome: Outcome) -> None:
 
 
 def test_a_call_that_fails_anywhere_is_an_error_and_no_damage(stock: Stock, figures: Callable[..., None]) -> None:
-    figures(**break_calls(stock, SAMPLE, size(14, 0, long=False)))
+    figures(**break_calls(stock, SAMPLE, size(9, 0, long=False)))
 
 
 @pytest.mark.stress
@@ -124,7 +124,7 @@ def fail_syncs(stock: Stock, count: int) -> dict[str, int]:
 
 
 def test_a_failed_sync_of_the_catalog_is_the_end_of_the_handle(stock: Stock, figures: Callable[..., None]) -> None:
-    figures(**fail_syncs(stock, size(4, 0, long=False)))
+    figures(**fail_syncs(stock, size(3, 0, long=False)))
 
 
 @pytest.mark.stress

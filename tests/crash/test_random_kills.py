@@ -75,7 +75,7 @@ def kill_at_times(zygote: Zygote, disk: Path, cycles: int) -> dict[str, int]:
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(
     zygote: Zygote, disk: Path, figures: Callable[..., None]
 ) -> None:
-    figures(**kill_at_times(zygote, disk, size(8, 0, long=False)))
+    figures(**kill_at_times(zygote, disk, size(5, 0, long=False)))
 
 
 @pytest.mark.stress

@@ -185,7 +185,7 @@ def test_what_is_deleted_is_in_no_answer_of_any_handle(
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)), min_size=1, max_size=12), st.data())
-@settings(max_examples=7, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_a_deletion_leaves_the_memory_of_the_others(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], documents: Any, data: Any
 ) -> None:

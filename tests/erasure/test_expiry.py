@@ -239,7 +239,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(steps=STEPS)
 def test_any_history_leaves_the_memory_of_what_is_visible(
     fresh: Stores, prose: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, steps: Any

@@ -68,7 +68,7 @@ def test_no_flipped_bit_is_missed(
     assert verdict == type(verdict)(), "the store is sound before it is damaged"
     count: Counter[str] = Counter()
     missed, answered = [], 0
-    cases = size(36, 250, long=part >= 0)
+    cases = size(24, 250, long=part >= 0)
     for number in range(cases):
         file = chosen(rng, specimen)
         data = (specimen.path / file).read_bytes()
@@ -109,7 +109,7 @@ def test_a_damaged_tile_is_mended(
     rng = random.Random(f"tiles {long}")
     tile = specimen.tile()
     data = (specimen.path / tile).read_bytes()
-    cases = size(8, 100, long=long)
+    cases = size(5, 100, long=long)
     for number in range(cases):
         path = specimen.copy(tmp_path / str(number))
         _, at, piece = damage(rng, data)
@@ -141,7 +141,7 @@ def test_a_damaged_catalog_is_mended_or_stays_reported(
     """Opened for writing and mended: afterwards the truth again, or findings; and never a store that was made anew."""
     rng = random.Random(f"catalog {long}")
     data = (specimen.path / "catalog.db").read_bytes()
-    cases = size(25, 200, long=long)
+    cases = size(15, 200, long=long)
     count: Counter[str] = Counter()
     missed = []
     for number in range(cases):

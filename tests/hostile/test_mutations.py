@@ -240,7 +240,7 @@ def test_mutations_are_refused_or_hold_together(
 ) -> None:
     generator = Generator(beside, seed=20 + long)
     accepted: Counter[str] = Counter()
-    rounds = size(2_500, 75_000, long=long)
+    rounds = size(1_500, 75_000, long=long)
     for _ in range(rounds):
         for kind in ROUND:
             accepted[kind] += getattr(generator, kind)()

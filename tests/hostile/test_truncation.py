@@ -39,7 +39,7 @@ def test_a_file_cut_short_is_refused_or_not_missed(
     count: Counter[str] = Counter()
     bad = []
     path = specimen.copy(tmp_path / "s")
-    most = size(3, 500, long=long)
+    most = size(2, 500, long=long)
     for file in specimen.files():
         data = (specimen.path / file).read_bytes()
         wanted = most if file.name != "ballast" else min(most, 50)  # which holds nothing

@@ -159,7 +159,7 @@ def kept(store: Path, tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_backup_is_refused_whole(
     kept: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
