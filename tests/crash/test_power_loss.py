@@ -120,7 +120,7 @@ def require_journal_first(model: Any, records: list[Any], root: Path, store: Pat
     return disk
 
 
-@pytest.mark.parametrize(("journal", "steps", "moments"), [("truncate", 36, 0.004), ("wal", 20, 0.01)], ids=JOURNALS)
+@pytest.mark.parametrize(("journal", "steps", "moments"), [("truncate", 36, 0.004), ("wal", 15, 0.01)], ids=JOURNALS)
 def test_what_a_power_loss_leaves_is_sound(
     benches: Callable[[], Bench],
     beside: Callable[[str], ModuleType],
