@@ -63,7 +63,7 @@ def kill_at_changes(stock: Stock, scenarios: Sequence[Scenario], count: int) -> 
 
 
 def test_a_kill_at_any_change_loses_nothing(stock: Stock, figures: Callable[..., None]) -> None:
-    figures(**kill_at_changes(stock, SAMPLE, size(14, 0, long=False)))
+    figures(**kill_at_changes(stock, SAMPLE, size(22, 0, long=False)))
 
 
 @pytest.mark.stress
@@ -129,7 +129,7 @@ def kill_while_recovering(stock: Stock, disk: Path, scenarios: Sequence[Scenario
 
 
 def test_a_kill_while_recovering_loses_nothing(stock: Stock, disk: Path, figures: Callable[..., None]) -> None:
-    figures(**kill_while_recovering(stock, disk, SAMPLE, size(5, 0, long=False)))
+    figures(**kill_while_recovering(stock, disk, SAMPLE, size(8, 0, long=False)))
 
 
 @pytest.mark.stress
