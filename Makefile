@@ -24,7 +24,7 @@ check: $(READY)  ## lint, format, types, generated documents
 	$(BIN)/mypy
 
 export MEMODB_STRESS ?= 0.4
-stress: $(READY) ## the long tests, some ten minutes; MEMODB_STRESS=1, or 10, for the figures of docs/reliability.md
+stress: $(READY) ## the long tests, some twenty minutes; MEMODB_STRESS=1, or 10, for the figures of docs/reliability.md
 	$(BIN)/python -m pytest -m stress -n 2
 
 mutants: $(READY) ## break memodb in a hundred ways and see each time the test fail that guards it

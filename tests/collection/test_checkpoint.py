@@ -87,7 +87,7 @@ def test_opening_reads_the_tile_and_memorises_only_the_rest(tmp_path: Path, monk
         assert memorised == [3]
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.data())
 def test_any_history_with_checkpoints_opens_to_the_same_memory(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

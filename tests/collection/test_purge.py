@@ -227,7 +227,7 @@ def test_a_damaged_document_can_be_deleted(
         assert db.check().ok
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.data())
 def test_any_history_with_interruptions_ends_the_same(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -81,7 +81,7 @@ def require_poison(scenario: Scenario, outcome: Outcome) -> None:
 
 
 def test_a_call_that_fails_anywhere_is_an_error_and_no_damage(stock: Stock, figures: Callable[..., None]) -> None:
-    figures(**break_calls(stock, SAMPLE, size(9, 0, long=False)))
+    figures(**break_calls(stock, SAMPLE, size(7, 0, long=False)))
 
 
 @pytest.mark.stress

@@ -97,7 +97,7 @@ def fill(namespace: list[str], disk: Path, count: int, seed: int = 1) -> dict[st
 def test_a_full_disk_refuses_appends_and_completes_erasures(
     namespace: list[str], disk: Path, figures: Callable[..., None]
 ) -> None:
-    figures(**fill(namespace, disk, size(3, 0, long=False)))
+    figures(**fill(namespace, disk, size(2, 0, long=False)))
 
 
 @pytest.mark.stress

@@ -127,7 +127,7 @@ def needles() -> Needles:
     return Needles([SECRET], Tokenizer.shipped())
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.data())
 def test_any_piece_in_any_encoding_anywhere_is_found(
     needles: Needles, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

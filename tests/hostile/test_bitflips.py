@@ -68,7 +68,7 @@ def test_no_flipped_bit_is_missed(
     assert verdict == type(verdict)(), "the store is sound before it is damaged"
     count: Counter[str] = Counter()
     missed, answered = [], 0
-    cases = size(24, 250, long=part >= 0)
+    cases = size(18, 250, long=part >= 0)
     for number in range(cases):
         file = chosen(rng, specimen)
         data = (specimen.path / file).read_bytes()

@@ -36,7 +36,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 @example([""])
 @example(["\0", "\r\n", "‮‏", "e\u0301\u00e9", "😀" * 9, " ", "<|endoftext|>", "\x7f\x80\uffff"])
 @example(["same", "same", "same"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=14, deadline=None)
 def test_texts_come_back_exactly(fresh: Callable[..., memodb.Store], texts: list[str]) -> None:
     with fresh() as db:
         stored = [db.append(text) for text in texts]
@@ -344,7 +344,7 @@ PROVENANCES = st.fixed_dictionaries(
 
 
 @given(st.lists(PROVENANCES, max_size=5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_an_export_appended_elsewhere_is_the_same(fresh: Callable[..., memodb.Store], records: list[Any]) -> None:
     def provenance(db: memodb.Store) -> Any:
         return {

@@ -215,7 +215,7 @@ def machine(fresh: Callable[..., memodb.Store], model: Any, prose: Callable[...,
 def test_a_store_is_a_dict(fresh: Callable[..., memodb.Store], model: Any, prose: Callable[..., str]) -> None:
     run_state_machine_as_test(
         lambda: machine(fresh, model, prose)(),
-        settings=settings(max_examples=6, stateful_step_count=12, deadline=None),
+        settings=settings(max_examples=5, stateful_step_count=12, deadline=None),
     )
 
 

@@ -51,7 +51,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS, OPERATIONS, st.booleans())
-@settings(max_examples=18, deadline=None)
+@settings(max_examples=14, deadline=None)
 def test_a_transaction_against_a_dict(
     fresh: Callable[..., memodb.Store], contents: Callable[..., Any], first: Any, then: Any, commits: bool
 ) -> None:
