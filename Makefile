@@ -27,7 +27,7 @@ export MEMODB_STRESS ?= 0.4
 stress: $(READY) ## the long tests, some twenty minutes; MEMODB_STRESS=1, or 10, for the figures of docs/reliability.md
 	$(BIN)/python -m pytest -m stress -n 2
 
-mutants: $(READY) ## break memodb in a hundred ways and see each time the test fail that guards it
+mutants: $(READY) ## break memodb in hundreds of ways and see each time the test fail that guards it; half an hour
 	$(BIN)/python tools/mutants/run.py
 
 memory: $(READY) ## the figures of docs/memory.md, on the installed Python's library
