@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from memodb import erasure
 from memodb.catalog import Catalog, Filters, Scope, documents, history, now, registry
 from memodb.catalog.columns import aware
 from memodb.catalog.connection import MEMORY
@@ -119,16 +120,11 @@ def backup(engine: Engine, path: str | os.PathLike[str], *, keep_until: datetime
             raise Conflict(f"{target} exists and is not empty: name a new directory for the backup")
     if engine.directory is not None and engine.directory.path.resolve() in target.resolve().parents:
         raise InvalidInput(f"{target} lies inside the store: a backup belongs elsewhere, best on another disk")
-    with beside(target) as made:
+    taken = BackupRow(secrets.token_hex(16), now(), until)
+    with beside(target) as made, _remembered(engine, taken):
         copy = StoreDirectory(made)
-        taken = BackupRow(secrets.token_hex(16), now(), until)
-        with engine.steady(), _remembered(engine, taken):
-            _copy_state(engine, copy)
-        try:
-            collections, audit = _verified(made, engine.foreign_keys)
-        except BaseException:
-            _forget(engine, taken)
-            raise
+        _copy_state(engine, copy)
+        collections, audit = _verified(made, engine.foreign_keys)
         copy.strip()
         sync_file(copy.catalog)
         with saying(f"the backup {made} cannot be read"):
@@ -176,24 +172,17 @@ def _remember(engine: Engine, taken: BackupRow) -> None:
 
 @contextlib.contextmanager
 def _remembered(engine: Engine, taken: BackupRow) -> Iterator[None]:
-    """Record a backup before it is copied: receipts of what is deleted while it is checked are to tell of it."""
+    """Record a backup before it is copied, since receipts of what is deleted while it is made are to tell of it; and
+    that it came to nothing, where the block fails.
+    """
     _remember(engine, taken)
     try:
         yield
     except BaseException:
-        _forget(engine, taken)
+        if not engine.read_only:
+            with engine.steady():
+                erasure.destroy_backup(engine.audit, engine.collections(), taken.id)
         raise
-
-
-def _forget(engine: Engine, taken: BackupRow) -> None:
-    """Record that a backup came to nothing."""
-    if engine.read_only:
-        return
-    with engine.steady():
-        with engine.catalog.write() as session:
-            history.destroy_backup(session, taken.id, now())
-            engine.audit.record(session, "backup_destroyed", None, [taken.id])
-        engine.audit.mirror()
 
 
 def _copy_state(engine: Engine, copy: StoreDirectory) -> None:

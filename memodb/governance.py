@@ -243,4 +243,6 @@ class Governance:
         NotFound
             The store knows of no such backup that is not destroyed.
         """
-        erasure.destroy_backup(self._engine.collections(), identifier(backup_id, "backup id"))
+        identifier(backup_id, "backup id")
+        with self._engine.steady():
+            erasure.destroy_backup(self._engine.audit, self._engine.collections(), backup_id)

@@ -90,7 +90,7 @@ def backups(settings: Settings, destroyed: str | None, taken: str | None, keep_u
         if destroyed is not None:
             from memodb.erasure import destroy_backup
 
-            destroy_backup(engine.collections(), destroyed)
+            destroy_backup(engine.audit, engine.collections(), destroyed)
         if taken is not None:
             from memodb.backup import record_backup
 

@@ -16,7 +16,7 @@ from memodb.catalog.columns import aware, identifier
 from memodb.catalog.erasing import ErasureRow
 from memodb.catalog.history import BackupRow
 from memodb.catalog.keeping import HoldRow
-from memodb.collection import Collection, Document, Transaction, finish_deletions, suppression_hash
+from memodb.collection import AuditLog, Collection, Document, Transaction, finish_deletions, suppression_hash
 from memodb.collection import erasures as records
 from memodb.erasure.deletion import delete, select
 from memodb.erasure.receipt import Erasure, Receipt
@@ -322,21 +322,19 @@ def _with_texts(collection: Collection, ids: list[str], scope: Scope) -> Iterato
 # -- backups -----------------------------------------------------------------------------------------------------------
 
 
-def destroy_backup(collections: list[Collection], backup_id: str) -> None:
+def destroy_backup(audit: AuditLog, collections: list[Collection], backup_id: str) -> None:
     """Record that a backup is no more, and say so in the receipts that told of it."""
-    first = collections[0]
-    with first.write_turn():
-        with first.catalog.write() as session:
-            known = {row.id: row for row in history.backups(session)}
-            history.destroy_backup(session, backup_id, now())
-            first.audit.record(session, "backup_destroyed", None, [backup_id])
-        first.audit.mirror()
-        for collection in collections:
-            with collection.catalog.read() as session:
-                rows = records.recorded(session, collection)
-            for row in rows:
-                if row.state == "verified" and _covers(known[backup_id], row.facts["states"]["hidden"]):
-                    reissue(collection, row)
+    with audit.catalog.write() as session:
+        known = {row.id: row for row in history.backups(session)}
+        history.destroy_backup(session, backup_id, now())
+        audit.record(session, "backup_destroyed", None, [backup_id])
+    audit.mirror()
+    for collection in collections:
+        with collection.catalog.read() as session:
+            rows = records.recorded(session, collection)
+        for row in rows:
+            if row.state == "verified" and _covers(known[backup_id], row.facts["states"]["hidden"]):
+                reissue(collection, row)
 
 
 def _covers(backup: BackupRow, hidden: str) -> bool:

@@ -101,6 +101,24 @@ def test_what_is_being_erased_is_not_in_a_backup(
         assert db.check().ok
 
 
+@pytest.mark.parametrize("step", ["_copy_state", "_verified", "write_manifest", "place"])
+def test_a_backup_that_comes_to_nothing_is_pending_for_nobody(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise memodb.DiskFull("no space left")
+
+    with memodb.connect(store) as db:
+        with monkeypatch.context() as patch:
+            patch.setattr("memodb.backup." + step, full)
+            with pytest.raises(memodb.DiskFull):
+                db.backup(tmp_path / "b")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
+        (row,) = db.backups()
+        assert row.destroyed_at is not None
+        assert db.delete("3").signed["statement"]["layers"]["backups"]["result"] == "none"
+
+
 def test_nothing_is_overwritten(store: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("kept")
