@@ -23,6 +23,10 @@ def connect(
     layers: int | None = None,
     window: int | None = None,
     segment_tokens: int | None = None,
+    engine: str | None = None,
+    codes: str | None = None,
+    dim: int | None = None,
+    encodings: str | None = None,
     require_provenance: bool | None = None,
     seed: bytes | None = None,
     checkpoint_tokens: int | None = None,
@@ -55,6 +59,19 @@ def connect(
         Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
     segment_tokens : int, optional
         Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
+    engine : {"willshaw", "kohonen"}, optional
+        Of a new store: the memory that answers. ``"willshaw"``, the default, never misses and keeps ``false_recall``.
+        ``"kohonen"`` is MeMo as published (arXiv 2502.12851), for research and comparison: it has no ``false_recall``,
+        may miss, and takes ``layers`` from 1.
+    codes : {"rademacher", "gaussian"}, optional
+        Of a new store with engine ``"kohonen"``: ±1 codes, with which forgetting is exact (default), or the paper's,
+        with which it is not, and receipts say so.
+    dim : int, optional
+        Of a new store with engine ``"kohonen"``: numbers of a token's vector; a layer's matrix has dim x dim float32
+        cells. Default 1024.
+    encodings : {"computed", "recalled"}, optional
+        Of a new store with engine ``"kohonen"``: whether the encodings of a context's blocks are computed (default), as
+        for the authors' results, or recalled from the lower layers' matrices, as the paper writes it.
     require_provenance : bool, optional
         Of a new store: refuse documents that have no source, or no writer while the handle has no ``actor``.
     seed : bytes, optional
@@ -88,6 +105,8 @@ def connect(
         The ledger is gone; or it knows more than the store, which is an older copy, and ``read_only`` is true.
     SchemaTooNew, CorruptStore
         The store was made by a newer memodb, or contradicts itself.
+    OutOfMemory
+        There is no room for the memory that the settings ask for; nothing was created.
     InvalidConfiguration, BackendUnavailable
         A setting nothing can be built from; a device this machine lacks.
     Conflict
@@ -100,6 +119,10 @@ def connect(
         "layers": layers,
         "window": window,
         "segment_tokens": segment_tokens,
+        "engine": engine,
+        "codes": codes,
+        "dim": dim,
+        "encodings": encodings,
     }
     options = opening.Options(
         create=create,
@@ -113,9 +136,9 @@ def connect(
         ledger=ledger,
         actor=actor,
     )
-    engine = opening.open_engine(path, options)
+    opened = opening.open_engine(path, options)
     try:
-        return Store(engine, engine.collection(collection, create=create, seed=seed))
+        return Store(opened, opened.collection(collection, create=create, seed=seed))
     except BaseException:
-        engine.close()
+        opened.close()
         raise

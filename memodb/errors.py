@@ -26,6 +26,7 @@ original kept as ``__cause__``. Messages name the offending value or file and sa
         ├── LedgerMissing                what is kept outside of backups is not there, or older than the store
         ├── CorruptStore                 a file or row contradicts its digest or another row
         ├── DiskFull                     no space left to write; nothing was changed
+        ├── OutOfMemory                  the machine or device has no room for a memory; nothing was changed
         ├── SyncFailed                   the disk did not confirm a write: the handle serves nothing any more
         └── BackendUnavailable           the device or optional package asked for is not on this machine
 """
@@ -45,6 +46,7 @@ __all__ = [
     "LedgerMissing",
     "MemodbError",
     "NotFound",
+    "OutOfMemory",
     "ReadOnlyStore",
     "SchemaTooNew",
     "StoreClosed",
@@ -139,6 +141,10 @@ class CorruptStore(StoreError):
 
 class DiskFull(StoreError):
     """There is no space left to write; nothing was changed. Deleting documents works even then."""
+
+
+class OutOfMemory(StoreError):
+    """The machine, or the device, has no room for a memory: nothing was changed, and what is stored is whole."""
 
 
 class SyncFailed(StoreError):

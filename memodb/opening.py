@@ -30,7 +30,7 @@ from memodb.errors import (
     StoreNotFound,
 )
 from memodb.ledger import opened_audit
-from memodb.memory import Backend, Configuration, backend_for
+from memodb.memory import ENGINES, Backend, Configuration, WillshawConfiguration, backend_for
 from memodb.storage import Ballast, KeyFile, Leases, StoreDirectory, WriterLock, path_text, require_local
 from memodb.text import Tokenizer
 
@@ -236,7 +236,8 @@ def open_engine(path: str | os.PathLike[str], options: Options = Options()) -> E
         directory.require_no_backup()
     if not exists:
         # checked before the first file is made: a refused creation leaves nothing behind
-        _configuration(bound or Tokenizer.shipped(), options.settings)
+        configuration = _configuration(bound or Tokenizer.shipped(), options.settings)
+        backend.require_room(configuration.least_bytes, f"a memory of the engine {configuration.engine}")
         directory.create()
     lock = None if options.read_only else WriterLock(directory.lock)
     try:
@@ -395,6 +396,7 @@ def _interrupted(name: str) -> StoreNotFound:
 def _statement(tokenizer: Tokenizer, configuration: Configuration, options: Options) -> dict[str, Any]:
     return {
         "tokenizer": tokenizer.digest,
+        "engine": configuration.engine,
         "configuration": configuration.to_dict(),
         "require_provenance": bool(options.require_provenance),
     }
@@ -404,13 +406,29 @@ def _stored(stated: Any, name: str) -> tuple[str, Configuration, bool]:
     """Digest of the tokenizer, configuration, and whether provenance is required, as the catalog says them."""
     try:
         strict = stated.get("require_provenance", False)  # older stores do not say
-        return str(stated["tokenizer"]), Configuration(**stated["configuration"]), strict is True
+        kind = ENGINES[stated.get("engine", WillshawConfiguration.engine)]  # nor which engine they have
+        return str(stated["tokenizer"]), kind(**stated["configuration"]), strict is True
     except (KeyError, TypeError, AttributeError, InvalidConfiguration) as exc:
         raise CorruptStore(f"the settings of {name} are none that memodb writes: restore it from a backup") from exc
 
 
 def _configuration(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> Configuration:
-    return Configuration(vocabulary=tokenizer.vocabulary_size, **settings)
+    """What a new store is built to.
+
+    Raises
+    ------
+    InvalidConfiguration
+        There is no such engine, or it has no such setting, or nothing can be built to it.
+    """
+    engine = settings.get("engine", WillshawConfiguration.engine)
+    if engine not in ENGINES:
+        raise InvalidConfiguration(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    known = {field.name for field in fields(ENGINES[engine])}
+    for setting in settings:
+        if setting not in known and setting != "engine":
+            raise InvalidConfiguration(f"{setting} is no setting of the engine {engine}: leave it out")
+    chosen = {setting: value for setting, value in settings.items() if setting != "engine"}
+    return ENGINES[engine](vocabulary=tokenizer.vocabulary_size, **chosen)
 
 
 def _bound_tokenizer(directory: StoreDirectory, digest: str, given: Tokenizer | None) -> Tokenizer:
@@ -433,10 +451,12 @@ def _bound_tokenizer(directory: StoreDirectory, digest: str, given: Tokenizer | 
 
 
 def _require_same(configuration: Configuration, settings: Mapping[str, Any], name: str) -> None:
-    known = {field.name for field in fields(Configuration)}
     for setting, value in settings.items():
-        if setting in known and getattr(configuration, setting) != value:
+        created_with = getattr(configuration, setting, None)
+        if created_with != value:
             raise StoreMismatch(
-                f"{name} was created with {setting}={getattr(configuration, setting)}, not {value}: leave it out, or "
-                "create another store and import into it"
+                f"{name} was created with engine={configuration.engine}, which has no {setting}: leave it out"
+                if created_with is None
+                else f"{name} was created with {setting}={created_with}, not {value}: leave it out, or create another "
+                "store and import into it"
             )

@@ -144,7 +144,7 @@ def scan(
             stored,
             asked,
             answered,
-            engine.configuration.false_recall,
+            engine.configuration.promised_false_recall or 1.0,
         )
 
 
@@ -200,7 +200,8 @@ def _remembered(engine: Engine, needles: Needles) -> tuple[tuple[str, ...], int,
                     stored.update(f"{collection.name}/{source.id}" for source in span.documents)
             ends = np.arange(longest, len(ids) + 1)
             unknown = [int(end) for end in ends if not held[end - longest : end].all()]
-            if unknown:
+            # What answers at no promised rate says nothing by answering.
+            if unknown and engine.configuration.promised_false_recall is not None:
                 contexts = [ids[end - longest : end].tolist() for end in unknown]
                 answered += int((lookup(collection, contexts, 1).context_length >= longest).sum())
                 asked += len(unknown)

@@ -36,20 +36,24 @@ class SegmentStatistics:
     ----------
     documents, tokens : int
     fill : tuple of float
-        Share of cells above zero: each layer, then provenance.
+        Share of cells above zero of the counting matrices: each layer that is one, then provenance.
     false_recall : float
         Bound on the probability that this segment answers an unknown context, in its weakest layer, as it is filled
-        now.
+        now. With the engine ``kohonen`` of contexts that are unrelated to what is stored, which text is not.
+    miss_rate : float
+        Probability that what one document holds is not answered: 0, but with the engine ``kohonen``, and there of
+        unrelated contexts again.
     layer_cells, provenance_cells : int
     memory_bytes : int
     read_bytes : int
-        Of these, the packed presence view of the answering layers: what queries touch.
+        Of these, the packed presence view of the answering layers, or their correlation matrices: what queries touch.
     """
 
     documents: int
     tokens: int
     fill: tuple[float, ...]
     false_recall: float
+    miss_rate: float
     layer_cells: int
     provenance_cells: int
     memory_bytes: int
@@ -62,10 +66,13 @@ class SegmentStatistics:
             segment.tokens,
             tuple(float(matrix.ones.mean()) / matrix.columns for matrix in segment.matrices),
             segment.false_recall(),
-            sum(matrix.rows * matrix.columns for matrix in segment.layers),
+            segment.miss_rate(),
+            sum(matrix.rows * matrix.columns for matrix in segment.layers)
+            + sum(int(correlation.size) for correlation in segment.correlations),
             segment.provenance.rows * segment.provenance.columns,
             segment.nbytes,
-            sum(matrix.presence.nbytes for matrix in segment.layers),
+            sum(matrix.presence.nbytes for matrix in segment.layers)
+            + sum(int(correlation.nbytes) for correlation in segment.correlations),
         )
 
 
@@ -76,10 +83,12 @@ class Statistics:
     Parameters
     ----------
     collection : str
+    engine : str
     documents, tokens : int
     false_recall : float
         Bound over all segments as they are filled now; the promise is ``promised_false_recall``.
-    promised_false_recall : float
+    promised_false_recall : float or None
+        None where the engine promises nothing.
     memory_bytes : int
         Matrices of the collection.
     disk_bytes : int
@@ -88,10 +97,11 @@ class Statistics:
     """
 
     collection: str
+    engine: str
     documents: int
     tokens: int
     false_recall: float
-    promised_false_recall: float
+    promised_false_recall: float | None
     memory_bytes: int
     disk_bytes: int
     segments: tuple[SegmentStatistics, ...]
@@ -122,10 +132,11 @@ def statistics(engine: Engine, collection: Collection) -> Statistics:
         tokens = documents.token_total(session, collection.id)
     return Statistics(
         collection.name,
+        engine.configuration.engine,
         count,
         tokens,
-        sum(segment.false_recall for segment in segments),
-        engine.configuration.false_recall,
+        min(1.0, sum(segment.false_recall for segment in segments)),
+        engine.configuration.promised_false_recall,
         sum(segment.memory_bytes for segment in segments),
         engine.disk_bytes,
         segments,

@@ -70,6 +70,7 @@ PUBLIC = [
     "MAX_TEXT_CHARACTERS",
     "MemodbError",
     "NotFound",
+    "OutOfMemory",
     "ReadOnlyStore",
     "Receipt",
     "Record",

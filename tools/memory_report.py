@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 
 import memodb
-from memodb.memory import Backend, Batch, Configuration, Memory, Segment, first_geometry
-from memodb.memory.capacity import PROVENANCE_PASS_RATE, measured_pass_rate
+from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, first_geometry, memory_for
+from memodb.memory.capacity import measured_pass_rate
+from memodb.memory.configuration import PROVENANCE_PASS_RATE
+from memodb.memory.willshaw_memory import WillshawSegment
 
 SPANS = (1, 4, 16)
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -217,8 +219,8 @@ def measure(name: str, texts: dict[str, str]) -> dict[str, Any]:
 def filling(texts: dict[str, str], tokens: int = 300_000, asked: int = 60_000) -> list[dict[str, Any]]:
     """One segment as it fills, from empty to half as full again as it may be: predicted and measured false recall."""
     tokenizer = memodb.Tokenizer.shipped()
-    configuration = Configuration(vocabulary=tokenizer.vocabulary_size)
-    memory = Memory(Backend(), configuration, bytes(32))
+    configuration = WillshawConfiguration(vocabulary=tokenizer.vocabulary_size)
+    memory = memory_for(Backend(), configuration, bytes(32))
     order = np.random.default_rng(0).permutation(len(texts))
     names = list(texts)
     chosen, count = [], 0
@@ -237,7 +239,7 @@ def filling(texts: dict[str, str], tokens: int = 300_000, asked: int = 60_000) -
             break
         within.append(document)
         size += len(document[1])
-    tight = memory.new_segment(first_geometry(configuration, 0, size))
+    tight: Any = memory.new_segment(first_geometry(configuration, 0, size))
     for _ in range(2):
         for at in range(0, len(within), 32):
             tight.add(tight.contribution(Batch.of(within[at : at + 32])))
@@ -247,7 +249,7 @@ def filling(texts: dict[str, str], tokens: int = 300_000, asked: int = 60_000) -
     ]  # evaluated step by step: the generator adds documents between points
 
 
-def _fill_in_steps(segment: Segment, documents: list[tuple[int, np.ndarray]], size: int) -> Any:
+def _fill_in_steps(segment: WillshawSegment, documents: list[tuple[int, np.ndarray]], size: int) -> Any:
     """Add documents; yield the share of the segment's capacity at a dozen points."""
     held, following = 0, 0.1
     for at in range(0, len(documents), 8):
@@ -259,7 +261,7 @@ def _fill_in_steps(segment: Segment, documents: list[tuple[int, np.ndarray]], si
             following += 0.125
 
 
-def _point(memory: Memory, segment: Segment, share: float, asked: int) -> dict[str, Any]:
+def _point(memory: Memory, segment: WillshawSegment, share: float, asked: int) -> dict[str, Any]:
     """Predicted and measured rates of the segment as it stands, each layer alone, for contexts drawn at random."""
     generator = np.random.default_rng(7)
     symbols = generator.integers(0, 2**63, asked, dtype=np.uint64) * np.uint64(2)

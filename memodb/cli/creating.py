@@ -23,6 +23,7 @@ __all__ = ["append", "init"]
         "memodb init -p notes.memodb --false-recall 0.001 --window 6",
         "memodb init -p notes.memodb -C letters",
         "memodb init -p french.memodb --tokenizer tokenizer.json",
+        "memodb init -p memo.memodb --engine kohonen --codes gaussian --dim 2048",
     ),
 )
 @click.option(
@@ -35,6 +36,10 @@ __all__ = ["append", "init"]
 @click.option("--layers", type=int, help="The highest layer L.")
 @click.option("--window", type=int, help="Tokens of the shortest span that trace finds.")
 @click.option("--segment-tokens", type=int, help="Tokens of the first segment.")
+@click.option("--engine", help="What answers: `willshaw`, which never misses, or `kohonen`, MeMo as published.")
+@click.option("--codes", help="Of kohonen: `rademacher`, with which forgetting is exact, or `gaussian`.")
+@click.option("--dim", type=int, help="Of kohonen: numbers of a token's vector.")
+@click.option("--encodings", help="Of kohonen: those of a context are `computed` or `recalled`.")
 @click.option("--require-provenance", is_flag=True, default=None, help="Refuse documents without a source or a writer.")
 @pass_settings
 def init(settings: Settings, /, **configuration: Any) -> None:

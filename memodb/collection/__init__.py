@@ -11,7 +11,7 @@ from memodb.collection.auditing import AuditLog, require_code
 from memodb.collection.checkpoint import checkpoint
 from memodb.collection.collection import Collection
 from memodb.collection.compaction import compact
-from memodb.collection.inspection import CheckReport, check, rebuilt_digest
+from memodb.collection.inspection import CheckReport, check, rebuilt
 from memodb.collection.keyring import Binding, Keyring
 from memodb.collection.purge import finish_deletions, refill, settled, with_room
 from memodb.collection.records import Document, Record
@@ -38,7 +38,7 @@ __all__ = [
     "erasures",
     "export",
     "finish_deletions",
-    "rebuilt_digest",
+    "rebuilt",
     "refill",
     "require_code",
     "settled",

@@ -150,9 +150,7 @@ def _restored(tiles: Path, memory: Memory, row: SegmentRow, key: bytes | None, p
     """The memory that a tile holds; CorruptStore where it is damaged or holds more than the segment's documents."""
     tile = f"the tile {row.tile} of segment {row.id}"
     segment = _empty(memory, row)
-    # Every count lies in a cell, or in 16 bytes of a table beside it.
-    cells = sum(matrix.rows * matrix.columns for matrix in segment.matrices)
-    facts, arrays = read_tile(tiles, str(row.tile), key, limit=17 * cells + 8 * places.size)
+    facts, arrays = read_tile(tiles, str(row.tile), key, limit=segment.state_limit + 8 * places.size)
     if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
         raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])

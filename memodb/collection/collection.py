@@ -34,7 +34,7 @@ from memodb.errors import (
     StoreLocked,
     SyncFailed,
 )
-from memodb.memory import Backend, Configuration, Memory, Segment
+from memodb.memory import Backend, Configuration, Memory, Segment, memory_for
 from memodb.storage import Leases, StoreDirectory
 from memodb.text import Tokenizer
 
@@ -392,7 +392,7 @@ class Collection:
 
     def new_memory(self) -> Memory:
         """An empty memory of this collection's seed and configuration, derived anew."""
-        return Memory(self.backend, self.configuration, self.key)
+        return memory_for(self.backend, self.configuration, self.key)
 
     def memory_for_writing(self) -> Memory:
         """The complete memory, for a planner that holds the write turn."""

@@ -9,7 +9,7 @@ import numpy as np
 from memodb.catalog import Filters, Scope, documents, registry
 from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.collection import Collection
-from memodb.collection.layout import canonical_segment, capacity
+from memodb.collection.layout import canonical_segment
 from memodb.collection.purge import finish_deletions
 from memodb.memory import Memory, Segment, first_geometry
 
@@ -100,11 +100,11 @@ def _partition(collection: Collection) -> list[list[tuple[str, int]]]:
         found = [(row.id, row.token_count) for row in documents.select(session, collection.id)]
     found.sort(key=lambda item: (collection.symbol(item[0]), item[0]))
     parts: list[list[tuple[str, int]]] = []
-    room = 0
+    tokens = 0
     for item in found:
-        if not parts or item[1] > room:
-            room = capacity(collection.configuration, len(parts))
+        if not parts or not collection.configuration.fits(tokens + item[1], len(parts[-1]) + 1, len(parts) - 1):
             parts.append([])
+            tokens = 0
         parts[-1].append(item)
-        room -= item[1]
+        tokens += item[1]
     return parts

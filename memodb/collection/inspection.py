@@ -16,9 +16,9 @@ from memodb.collection.checkpoint import material, tidy
 from memodb.collection.collection import Collection
 from memodb.collection.layout import canonical_segment, memorise
 from memodb.errors import CorruptStore, StoreError, StoreLocked
-from memodb.memory import Geometry, Segment
+from memodb.memory import Geometry, Imprint, Segment
 
-__all__ = ["CheckReport", "check", "rebuilt_digest"]
+__all__ = ["CheckReport", "check", "rebuilt"]
 
 _DOCUMENTS_AT_ONCE = 512
 _ATTEMPTS = 10
@@ -172,11 +172,11 @@ def _check_memory(collection: Collection, *, fix: bool) -> tuple[int, list[str],
         with collection.catalog.read() as session:
             rows = registry.list_segments(session, collection.id)
         with collection.reading() as memory:
-            held = {segment_id: segment.digest() for segment_id, segment in memory.segments.items()}
+            held = {segment_id: segment.imprint() for segment_id, segment in memory.segments.items()}
         missing = {row.id for row in rows} ^ held.keys()
         findings += [f"segment {name} is in the catalog or in memory, not in both" for name in sorted(missing)]
         for row in rows:
-            segment = None if row.id in missing else _rebuild(collection, row.id)
+            segment = None if row.id in missing else rebuilt(collection, row.id)
             if segment is not None:
                 _compare(collection, row, segment, held[row.id], findings, fixed, fix=fix)
     except CorruptStore as exc:
@@ -188,20 +188,20 @@ def _compare(
     collection: Collection,
     row: SegmentRow,
     segment: Segment,
-    held: str,
+    held: Imprint,
     findings: list[str],
     fixed: list[str],
     *,
     fix: bool,
 ) -> None:
     """A segment's memory and tile with the one that its documents make."""
-    digest = segment.digest()
-    if digest != held:
+    made = segment.imprint()
+    if not held.agrees(made):
         findings.append(f"the memory of segment {row.id} differs from the one its documents make")
         if fix:
             collection.publish(_replacing(row.id, segment))
             fixed.append(f"segment {row.id} was memorised again from its documents")
-    damage = _tile_damage(collection, row, digest)
+    damage = _tile_damage(collection, row, made)
     if damage is not None:
         findings.append(damage)
         if fix:
@@ -228,7 +228,7 @@ def _mend_row(collection: Collection, segment_id: str) -> None:
     tidy(collection)
 
 
-def _tile_damage(collection: Collection, row: SegmentRow, digest: str) -> str | None:
+def _tile_damage(collection: Collection, row: SegmentRow, made: Imprint) -> str | None:
     """What is wrong with a segment's tile, if it has one: with what came since, it must make the segment."""
     if row.tile is None or collection.directory is None:
         return None
@@ -237,7 +237,7 @@ def _tile_damage(collection: Collection, row: SegmentRow, digest: str) -> str | 
             found = material(collection, collection.new_memory(), session, row, collection.as_of, strict=True)
     except CorruptStore as exc:
         return f"segment {row.id}: {exc}"
-    if found.segment().digest() != digest:
+    if not found.segment().imprint().agrees(made):
         return f"the tile of segment {row.id} differs from what its documents make"
     return None
 
@@ -252,8 +252,11 @@ def _replacing(segment_id: str, segment: Segment) -> Callable[[dict[str, Segment
     return lambda segments: segments.update({segment_id: segment})
 
 
-def _rebuild(collection: Collection, segment_id: str) -> Segment | None:
-    """The segment memorised anew from the catalog by a memory of its own; None where the catalog has none such."""
+def rebuilt(collection: Collection, segment_id: str) -> Segment | None:
+    """A segment memorised anew from its documents as the catalog has them; None where there is no such segment.
+
+    The codebook is derived again from the seed, so a damaged one in memory cannot vouch for itself.
+    """
     with collection.catalog.read() as session:
         rows = {row.id: row for row in registry.list_segments(session, collection.id)}
         if segment_id not in rows:
@@ -267,13 +270,3 @@ def _rebuild(collection: Collection, segment_id: str) -> Segment | None:
 def _streamed(collection: Collection, session: Session, segment_id: str) -> Iterator[tuple[str, np.ndarray]]:
     """The documents that the memory should hold: what has expired since it last looked is still in it."""
     return documents.stream_segment(session, collection.id, segment_id, at=collection.as_of)
-
-
-def rebuilt_digest(collection: Collection, segment_id: str) -> str | None:
-    """Digest of a segment memorised anew from its documents as the catalog has them; None where there is no such
-    segment.
-
-    The codebook is derived again from the seed, so a damaged one in memory cannot vouch for itself.
-    """
-    segment = _rebuild(collection, segment_id)
-    return None if segment is None else segment.digest()

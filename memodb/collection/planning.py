@@ -10,7 +10,7 @@ import numpy as np
 from memodb.catalog import DocumentRow, documents
 from memodb.collection.layout import GROWTH, batches, capacity, grown_segment
 from memodb.collection.records import StagedDocument
-from memodb.errors import CorruptStore
+from memodb.errors import CorruptStore, InvalidInput
 from memodb.memory import Contribution, Memory, Segment, first_geometry
 
 if TYPE_CHECKING:
@@ -102,9 +102,15 @@ def _place(collection: Collection, memory: Memory, changes: dict[str, Change], a
     """Put a document into the first segment with room for its tokens, or into a new one."""
     configuration = collection.configuration
     tokens = arriving.tokens if isinstance(arriving, StagedDocument) else arriving[1]
+    most = configuration.most_tokens
+    if most is not None and len(tokens) > most:
+        raise InvalidInput(
+            f"a document of {len(tokens)} tokens is more than the engine {configuration.engine} can count: split it "
+            f"into documents of at most {most}"
+        )
     for change in sorted(changes.values(), key=lambda change: change.segment.geometry.ordinal):
-        room = capacity(configuration, change.segment.geometry.ordinal)
-        if not change.documents or change.tokens + len(tokens) <= room:
+        fits = configuration.fits(change.tokens + len(tokens), change.documents + 1, change.segment.geometry.ordinal)
+        if fits or not change.documents:
             change.take(arriving)
             return
     taken = {change.segment.geometry.ordinal for change in changes.values()}
@@ -120,8 +126,8 @@ def _sum(collection: Collection, memory: Memory, segment_id: str, change: Change
     leaving = collection.symbolised(change.outgoing.items())
     arriving = [(collection.symbol(document.id), document.tokens) for document in change.incoming]
     arriving += collection.symbolised(change.returning)
-    change.subtract = [segment.contribution(batch) for batch in batches(leaving)]
-    change.add = [segment.contribution(batch) for batch in batches(arriving)]
+    change.subtract = segment.contributions(batches(leaving))
+    change.add = segment.contributions(batches(arriving))
     if not change.add or segment.holds(change.add):
         return
     room = capacity(collection.configuration, segment.geometry.ordinal)

@@ -105,7 +105,7 @@ def delete(
             committed=True,
             rows_left=left,
             segments=tuple(
-                SegmentProof(each["segment"], each["digest"], each["rebuilt_digest"], each["compared"])
+                SegmentProof(**{name: value for name, value in each.items() if name != "verified"})
                 for each in statement["layers"]["memory"]["segments"]
             ),
             held=tuple(held),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["LIMITS", "Erasure", "Receipt", "SegmentProof"]
+__all__ = ["INEXACT", "LIMITS", "Erasure", "Receipt", "SegmentProof"]
 
 LIMITS = (
     "This receipt covers the files of the live store and its memories, as the file system shows them.",
@@ -18,6 +18,13 @@ LIMITS = (
     "Backups are covered only as far as this store was told of them; copies made by others are not covered at all.",
     "Model weights trained on the texts, and outputs already given, are not covered.",
 )
+
+INEXACT = (
+    "The memory of this store adds up Gaussian codes in floating point, and rounding depends on the order of what was "
+    "added: subtracting a document leaves it equal to a memory that never held it up to the stated residue, and not to "
+    "the bit. Forgetting is exact with Rademacher codes, and with the engine willshaw."
+)
+"""A limit more, of receipts of stores whose memory is not exact."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,16 @@ class SegmentProof:
         nothing was ``compared``.
     compared : bool
         Whether the rebuild was made.
+    residue : str or None
+        Where sums depend on their order (engine ``kohonen`` with Gaussian codes): the largest relative difference of a
+        matrix to the rebuilt one, |A - B| / |B|, as a decimal number; None where equality is to the bit.
     """
 
     segment: str
     digest: str | None
     rebuilt_digest: str | None
     compared: bool
+    residue: str | None = None
 
     @property
     def verified(self) -> bool:
@@ -49,7 +60,8 @@ class SegmentProof:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {**vars(self), "verified": self.verified}
+        said = {name: value for name, value in vars(self).items() if name != "residue" or value is not None}
+        return {**said, "verified": self.verified}
 
 
 @dataclass(frozen=True)

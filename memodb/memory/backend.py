@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.errors import BackendUnavailable, InvalidConfiguration
+from memodb.errors import BackendUnavailable, InvalidConfiguration, OutOfMemory
 
 __all__ = ["DEVICES", "Array", "Backend", "backend_for"]
 
@@ -47,6 +47,27 @@ class Backend:
     def to_host(self, array: Array) -> np.ndarray:
         """A host copy of a device array (the array itself on the CPU)."""
         return np.asarray(array)
+
+    def available_bytes(self) -> int:
+        """Bytes that can be allocated now without taking them from anybody."""
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+    def require_room(self, nbytes: int, what: str) -> None:
+        """Refuse to allocate what there is no room for.
+
+        Raises
+        ------
+        OutOfMemory
+            Nothing was allocated.
+        """
+        free = self.available_bytes()
+        if nbytes > free:
+            raise OutOfMemory(
+                f"{what} takes {nbytes / 2**20:,.0f} MiB of memory, and {free / 2**20:,.0f} MiB are left on this "
+                f"{'machine' if self.name == 'cpu' else 'device'}: choose a smaller dim, or fewer layers"
+            )
 
     def scatter_add(self, target: Array, index: Array, values: Array) -> None:
         """``target[index] += values`` with repeated indices counted each time; wraps modulo the dtype's range."""
@@ -82,6 +103,10 @@ class CudaBackend(Backend):
     def to_host(self, array: Array) -> np.ndarray:
         host: np.ndarray = self.xp.asnumpy(array)
         return host
+
+    def available_bytes(self) -> int:
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
     def ragged(self, counts: Array) -> tuple[Array, Array]:
         # cupy.repeat takes no device array of counts; a search in the running total says the same.

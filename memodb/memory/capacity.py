@@ -1,4 +1,4 @@
-"""What a memory holds and what it promises: the configuration, the geometry of a segment, and every formula.
+"""What a memory holds and what it promises: every formula.
 
 Symbols, once for all: a matrix has R rows and c columns; a key has s ones (rows), a value q ones (columns); N distinct
 (context, value) pairs are stored; V values can be answered (every token, and the end).
@@ -37,179 +37,35 @@ unknown contexts: some short contexts have thousands of continuations. docs/memo
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from memodb.errors import CorruptStore, InvalidConfiguration
 from memodb.memory.backend import Array
+from memodb.memory.configuration import (
+    FIRST_CAPACITY,
+    PROVENANCE_PASS_RATE,
+    Configuration,
+    Geometry,
+    KohonenConfiguration,
+    WillshawConfiguration,
+)
 
 __all__ = [
-    "FIRST_CAPACITY",
-    "PROVENANCE_PASS_RATE",
-    "Configuration",
-    "Geometry",
+    "code_spread",
+    "crosstalk",
     "even_pass_rate",
     "expected_fill",
     "first_geometry",
+    "key_length",
+    "limits",
+    "linear_false_recall",
+    "linear_miss",
     "measured_pass_rate",
     "pass_rate_limit",
     "rows_for",
     "stored_pairs",
 ]
 
-PROVENANCE_PASS_RATE = 2e-5
-"""False candidates per window and document of the provenance layer. The catalog verifies every candidate, so this buys
-speed, not truth: at 25 cells a window the least false work that the space allows."""
-
-MOST_CELLS = 1 << 34
-"""Cells of one matrix, far beyond any use: what a damaged catalog may at most ask memory for."""
-
-FIRST_CAPACITY = 4096
-"""Tokens that the first geometry of a segment is laid out for: small stores stay small, and growing is a doubling."""
-
 _PAIRS_PER_TOKEN = {0: 0.5, 1: 0.85}
 """Distinct pairs per token that a first geometry expects of layers 0 and 1 (measured on small collections of prose)."""
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """What a collection's memory is built to; fixed when the store is created.
-
-    Parameters
-    ----------
-    vocabulary : int
-        Token ids are 0..vocabulary-1; the two ids above are the begin and end marks.
-    heads, layers : int
-        Layer L (0..layers) looks at the last heads^L tokens.
-    false_recall : float
-        Promise: the highest probability that an unknown context is answered, over all segments of the collection.
-    window : int
-        Tokens of a provenance window.
-    columns, ones : int
-        c and q: columns of every matrix (a power of two) and ones of every value (a power of two that divides it).
-    segment_tokens : int
-        Tokens of the first segment when it is sealed; each next segment takes twice as many.
-    """
-
-    vocabulary: int
-    heads: int = 4
-    layers: int = 2
-    false_recall: float = 0.01
-    window: int = 8
-    columns: int = 512
-    ones: int = 4
-    segment_tokens: int = 1 << 20
-
-    def __post_init__(self) -> None:
-        def require(holds: bool, message: str) -> None:
-            if not holds:
-                raise InvalidConfiguration(message)
-
-        for name in ("vocabulary", "heads", "layers", "window", "columns", "ones", "segment_tokens"):
-            value = getattr(self, name)
-            require(isinstance(value, int) and not isinstance(value, bool), f"{name} must be an int, not {value!r}")
-        require(isinstance(self.false_recall, float | int), f"false_recall must be a number, not {self.false_recall!r}")
-        require(1 <= self.vocabulary < 2**31 - 2, f"vocabulary must be 1..2**31-3, not {self.vocabulary}")
-        require(2 <= self.heads <= 16, f"heads must be 2..16, not {self.heads}")
-        require(0 <= self.layers <= 6, f"layers must be 0..6, not {self.layers}")
-        require(self.heads**self.layers <= 4096, f"heads**layers must be at most 4096, not {self.heads**self.layers}")
-        require(1e-9 <= self.false_recall <= 0.5, f"false_recall must be 1e-9..0.5, not {self.false_recall}")
-        require(2 <= self.window <= 64, f"window must be 2..64 tokens, not {self.window}")
-        require(
-            self.columns in (256, 512, 1024, 2048, 4096),
-            f"columns must be 256..4096, a power of two, not {self.columns}",
-        )
-        require(self.ones in (2, 4), f"ones must be 2 or 4, not {self.ones}")
-        require(
-            FIRST_CAPACITY <= self.segment_tokens <= 1 << 40,
-            f"segment_tokens must be {FIRST_CAPACITY}..2**40, not {self.segment_tokens}",
-        )
-
-    @property
-    def end(self) -> int:
-        """The mark that follows every document's last token."""
-        return self.vocabulary
-
-    @property
-    def begin(self) -> int:
-        """The mark that stands before every document, as often as the longest context has tokens; never an answer."""
-        return self.vocabulary + 1
-
-    @property
-    def answers(self) -> int:
-        """V, the number of values a context may have: every token and the end mark."""
-        return self.vocabulary + 1
-
-    @property
-    def spans(self) -> tuple[int, ...]:
-        """Context lengths of the layers, in tokens: 1, h, h^2, ..."""
-        return tuple(self.heads**level for level in range(self.layers + 1))
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest context."""
-        return int(self.heads**self.layers)
-
-    def key_ones(self, level: int) -> int:
-        """s of a layer: so many that the promise is met near half fill, where a cell holds the most (f = 1/2).
-
-        Layer 0 gets two more: its contexts, single tokens, fill their own rows, and a wider key finds an emptier one.
-        """
-        bits = math.log2(self.answers / self.false_recall)
-        return max(2, round(bits / self.ones)) + 2 * (level == 0)
-
-    @property
-    def provenance_ones(self) -> int:
-        """s of the provenance layer, near half fill."""
-        return max(2, round(math.log2(1 / PROVENANCE_PASS_RATE) / self.ones))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-ready values, in a fixed order."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The shape of one segment.
-
-    Parameters
-    ----------
-    rows : tuple of int
-        R of each answering layer, a multiple of the layer's s.
-    provenance_rows : int
-        R of the provenance layer.
-    ordinal : int
-        Place of the segment in its collection: sets its share of the promise and how many tokens it takes.
-    """
-
-    rows: tuple[int, ...]
-    provenance_rows: int
-    ordinal: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return {"rows": list(self.rows), "provenance_rows": self.provenance_rows, "ordinal": self.ordinal}
-
-    @classmethod
-    def from_dict(cls, data: Any, configuration: Configuration) -> Geometry:
-        """What :meth:`to_dict` gave.
-
-        Raises
-        ------
-        CorruptStore
-            No segment of this configuration has such a shape.
-        """
-        try:
-            geometry = cls(tuple(data["rows"]), data["provenance_rows"], data["ordinal"])
-            keys = [*map(configuration.key_ones, range(configuration.layers + 1)), configuration.provenance_ones]
-            for rows, ones in zip((*geometry.rows, geometry.provenance_rows), keys, strict=True):
-                if type(rows) is not int or not 0 < rows * configuration.columns <= MOST_CELLS or rows % ones:
-                    raise ValueError(f"{rows!r} rows")
-            if type(geometry.ordinal) is not int or not 0 <= geometry.ordinal < 64:
-                raise ValueError(f"ordinal {geometry.ordinal!r}")
-        except (KeyError, TypeError, ValueError) as exc:
-            raise CorruptStore(f"the catalog gives a segment an impossible shape: {exc}") from exc
-        return geometry
 
 
 def expected_fill(pairs: float, rows: int, columns: int, key_ones: int, value_ones: int) -> float:
@@ -245,7 +101,7 @@ def _touchard(power: int, mean: float) -> float:
     return math.fsum(number * mean**k for k, number in enumerate(stirling))
 
 
-def pass_rate_limit(configuration: Configuration, ordinal: int) -> float:
+def pass_rate_limit(configuration: WillshawConfiguration, ordinal: int) -> float:
     """The highest g that a layer of the ``ordinal``-th segment may reach.
 
     Shares of the promise are 4/5, 4/25, 4/125, ...: they sum to the promise however many segments a collection has. A
@@ -253,6 +109,12 @@ def pass_rate_limit(configuration: Configuration, ordinal: int) -> float:
     """
     share = 0.8 * 0.2**ordinal
     return configuration.false_recall * share / configuration.answers
+
+
+def limits(configuration: Configuration, ordinal: int) -> tuple[float, ...]:
+    """The highest g that each counting matrix of the ``ordinal``-th segment may reach, the provenance layer's last."""
+    layer = pass_rate_limit(configuration, ordinal) if isinstance(configuration, WillshawConfiguration) else 0.0
+    return (*(layer for _ in configuration.layer_ones), PROVENANCE_PASS_RATE)
 
 
 def even_pass_rate(fill: float, rows: int, key_ones: int, value_ones: int) -> float:
@@ -282,18 +144,63 @@ def rows_for(pairs: float, rate: float, columns: int, key_ones: int, value_ones:
 
 def first_geometry(configuration: Configuration, ordinal: int, tokens: int = FIRST_CAPACITY) -> Geometry:
     """The shape a segment starts with, laid out for ``tokens`` tokens of text nobody has seen yet."""
-    rate = pass_rate_limit(configuration, ordinal)
-    rows = tuple(
-        rows_for(
-            _PAIRS_PER_TOKEN.get(level, 1.0) * tokens,
-            rate,
-            configuration.columns,
-            configuration.key_ones(level),
-            configuration.ones,
-        )
-        for level in range(configuration.layers + 1)
-    )
-    provenance = rows_for(
-        tokens, PROVENANCE_PASS_RATE, configuration.columns, configuration.provenance_ones, configuration.ones
-    )
-    return Geometry(rows, provenance, ordinal)
+    pairs = [_PAIRS_PER_TOKEN.get(level, 1.0) * tokens for level in range(len(configuration.layer_ones))]
+    ones = (*configuration.layer_ones, configuration.provenance_ones)
+    rows = [
+        rows_for(count, rate, configuration.columns, each, configuration.ones)
+        for count, rate, each in zip([*pairs, tokens], limits(configuration, ordinal), ones, strict=True)
+    ]
+    return Geometry(tuple(rows[:-1]), rows[-1], ordinal)
+
+
+def crosstalk(configuration: KohonenConfiguration, correlation_norm: float) -> float:
+    """sigma of a correlation matrix: the standard deviation of what an absent value scores at an unrelated key.
+
+    A pair that is stored once scores 1 on average. With a key k and a value v of norm 1 in directions of their own,
+    (k C v)^2 has the mean |C|_F^2 / d^2, and |C|_F^2 is the number N of pairs while these are unrelated too, so sigma
+    is about sqrt(N) / d (Kohonen 1972). Keys are a little more alike than that: parts of two keys are projected by one
+    matrix, so the inner product of two parts has, besides the variance h/d of random directions, that of the two
+    tokens' own vectors: 1/d, or with signs (2/pi)^2 / d, the variance of the arcsine law (van Vleck and Middleton
+    1966). Over the h parts of a key: 1 + 1/h, or 1 + 4 / (pi^2 h), times 1/d. On text keys are far more alike, and no
+    formula holds.
+
+    Parameters
+    ----------
+    configuration : KohonenConfiguration
+    correlation_norm : float
+        Frobenius norm |C|_F, in units of one pair.
+    """
+    c = configuration
+    alike = 1 + (1 if c.codes == "gaussian" else 4 / math.pi**2) / c.heads
+    return correlation_norm / c.dim * math.sqrt(alike)
+
+
+def linear_false_recall(sigma: float, answers: int) -> float:
+    """Probability that some of V absent values scores 1/2 or more at an unknown key: at most V Q(1 / (2 sigma))."""
+    return min(1.0, answers * linear_miss(sigma))
+
+
+def linear_miss(sigma: float, spread: float = 0.0) -> float:
+    """Probability that a pair stored once scores below 1/2, and is missed: Q(1 / (2 sqrt(sigma^2 + spread))), Q the
+    normal tail and ``spread`` the variance of :func:`code_spread`."""
+    deviation = math.sqrt(sigma * sigma + spread)
+    return 0.5 * math.erfc(0.5 / deviation / math.sqrt(2)) if sigma > 0 else 0.0
+
+
+def code_spread(configuration: KohonenConfiguration) -> float:
+    """Variance of what a pair stored alone scores, |k|^2 |v|^2, over keys and values.
+
+    With Gaussian codes |v|^2 is a chi-square of d numbers, so its variance is 2/d. A key has h parts, each the square
+    length of a token's vector times that of its projection to d/h numbers: 2/d + 2/(hd). Rademacher codes have one
+    length but for sums of zero, which :func:`key_length` averages.
+    """
+    c = configuration
+    return (4 + 2 / c.heads) / c.dim if c.codes == "gaussian" else 0.0
+
+
+def key_length(configuration: KohonenConfiguration) -> float:
+    """|k|^2 |v|^2 of a pair on average: 1 with Gaussian codes, d^2 with Rademacher codes, less the numbers of a key
+    that are
+    sums of zero, a share of sqrt(2 / (pi d)) where d terms are added up (Stirling)."""
+    d = configuration.dim
+    return 1.0 if configuration.codes == "gaussian" else d * d * (1 - math.sqrt(2 / (math.pi * d)))

@@ -29,6 +29,7 @@ __all__ = [
     "Keys",
     "block_codes",
     "context_symbols",
+    "hashed",
     "layer_symbols",
     "select_columns",
     "select_rows",
@@ -68,6 +69,11 @@ def _finalise(x: Array) -> Array:
     x *= np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
     return x
+
+
+def hashed(items: Array, multipliers: np.ndarray) -> Array:
+    """Keyed pseudo-random words of items uint64 (n,), with a multiplier and the addend of :meth:`Keys.multipliers`."""
+    return _finalise(items * multipliers[0] + multipliers[-1])
 
 
 def _compose(parts: list[Array], multipliers: np.ndarray) -> Array:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memodb.memory.backend import Backend
-from memodb.memory.capacity import Configuration, Geometry
-from memodb.memory.codes import context_symbols, window_symbols
-from memodb.memory.segment import Codebook, Reading, Segment
+from memodb.memory.codes import window_symbols
+from memodb.memory.configuration import Geometry
+from memodb.memory.segment import Codebook, Segment
 
 __all__ = ["Answers", "Memory"]
 
@@ -51,25 +50,29 @@ class Answers:
 
 
 class Memory:
-    """Segments of one collection by id.
+    """Segments of one collection by id. An engine says what they are made of, and how they answer.
 
     Parameters
     ----------
-    backend : Backend
-    configuration : Configuration
-    seed : bytes
-        The collection's secret, 32 bytes.
+    codebook : Codebook
+        The engine's.
     """
 
-    def __init__(self, backend: Backend, configuration: Configuration, seed: bytes) -> None:
-        self.backend = backend
-        self.configuration = configuration
-        self.codebook = Codebook(backend, configuration, seed)
+    def __init__(self, codebook: Codebook) -> None:
+        self.backend = codebook.backend
+        self.configuration = codebook.configuration
+        self.codebook = codebook
         self.segments: dict[str, Segment] = {}
 
     def new_segment(self, geometry: Geometry) -> Segment:
-        """An empty segment that belongs to this memory's codebook; not yet part of it."""
-        return Segment(self.codebook, geometry)
+        """An empty segment that belongs to this memory's codebook; not yet part of it.
+
+        Raises
+        ------
+        OutOfMemory
+            There is no room for it; nothing was allocated.
+        """
+        raise NotImplementedError
 
     def digest(self) -> str:
         """SHA-256 over the configuration and the digests of all segments that hold something, whatever their ids and
@@ -80,7 +83,8 @@ class Memory:
         return state.hexdigest()
 
     def framed(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Contexts as the layers see them: the last ``longest`` tokens of each row, begin marks before shorter ones.
+        """Contexts as the layers see them: the last ``longest`` tokens of each row, and the engine's mark before
+        shorter ones.
 
         Parameters
         ----------
@@ -93,12 +97,27 @@ class Memory:
         int64 (n, longest)
         """
         longest = self.configuration.longest
-        contexts = np.full((lengths.size, longest), self.configuration.begin, dtype=np.int64)
+        contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
+        contexts[lengths == 0] = self.configuration.begin
         row = np.repeat(np.arange(lengths.size), lengths)
         place = np.arange(row.size) - (np.cumsum(lengths) - lengths)[row] + (longest - lengths)[row]
         seen = place >= 0
         contexts[row[seen], place[seen]] = tokens[seen]
         return contexts
+
+    def context_lengths(self, level: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Tokens that answers rest on, int64 (n,): the layer's span, or the whole of a row that is shorter, and a begin
+        mark before it where the engine answers it as a beginning; 0 where no layer answered.
+
+        Parameters
+        ----------
+        level, lengths : int64 (n,)
+            Of :class:`Answers`, and of the rows as they were given to :meth:`framed`.
+        """
+        spans = np.array([*self.configuration.spans, 0])
+        marks = np.where((lengths == 0) | (self.configuration.before == self.configuration.begin), 1, 0)
+        rests: np.ndarray = np.minimum(spans[level], lengths + marks)
+        return rests
 
     def lookup(self, contexts: np.ndarray, deepest: int | None = None) -> Answers:
         """What follows each context, from the longest layer that knows it.
@@ -113,7 +132,8 @@ class Memory:
         Returns
         -------
         Answers
-            Every token that some document holds after the context is among the candidates (no misses).
+            Best first. With the engine ``willshaw`` every token that some document holds after the context is among
+            the candidates (no misses).
         """
         parts = [
             self._lookup_part(contexts[at : at + _CONTEXTS_AT_ONCE], deepest)
@@ -130,46 +150,8 @@ class Memory:
         )
 
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None) -> Answers:
-        n = len(contexts)
-        symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
-        top = self.configuration.layers if deepest is None else deepest
-        readings = [segment.read(symbols[: top + 1]) for segment in self.segments.values()]
-        level = np.full(n, -1, dtype=np.int64)
-        found = []
-        for asked in range(top, -1, -1):
-            pending = np.flatnonzero(level < 0)
-            if not pending.size or not readings:
-                break
-            rows, tokens, supports = _ranked(*self._candidates(asked, pending, readings))
-            level[rows] = asked
-            found.append((rows, tokens, supports))
-        if not found:
-            empty = np.zeros(0, dtype=np.int64)
-            return Answers(empty, empty, empty, level)
-        row, token, support = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.argsort(row, kind="stable")
-        return Answers(row[order], token[order], support[order], level)
-
-    def _candidates(
-        self, level: int, pending: np.ndarray, readings: list[Reading]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Candidates of one layer by row, then token: rows, tokens, supports (level + 1, m) added up over segments."""
-        to_host = self.backend.to_host
-        places = self.backend.to_device(pending)
-        parts = []
-        for reading in readings:
-            place, token = reading.candidates(level, places)
-            row = places[place]
-            parts.append((to_host(row), to_host(token), to_host(reading.supports(level, row, token))))
-        rows, tokens = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        supports = np.concatenate([part[2] for part in parts], axis=1)
-        if len(parts) == 1:
-            return rows, tokens, supports
-        pair, inverse = np.unique(rows * self.configuration.answers + tokens, return_inverse=True)
-        summed = np.zeros((level + 1, pair.size), dtype=np.int64)
-        for total, support in zip(summed, supports, strict=True):
-            np.add.at(total, inverse, support)
-        return pair // self.configuration.answers, pair % self.configuration.answers, summed
+        """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
+        raise NotImplementedError
 
     def documents(self, tokens: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Documents that may hold each window of a token sequence, segment by segment: never misses one that does.
@@ -189,13 +171,3 @@ class Memory:
         for segment in self.segments.values():
             window, symbol = segment.documents(windows)
             yield self.backend.to_host(window), self.backend.to_host(symbol)
-
-
-def _ranked(rows: np.ndarray, tokens: np.ndarray, supports: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Order candidates that are sorted by row and token: best first within a row, by the top layer, then by those
-    below.
-
-    Lexsort is stable, so equal candidates stay in the order of their token ids.
-    """
-    order = np.lexsort((*(-supports), rows))
-    return rows[order], tokens[order], supports[-1][order]

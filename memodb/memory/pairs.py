@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from memodb.memory.backend import Array, Backend
-from memodb.memory.capacity import Configuration
 from memodb.memory.codes import ContextKeys, layer_symbols, window_symbols
+from memodb.memory.configuration import Configuration
 
-__all__ = ["Batch", "PairSet", "document_pairs"]
+__all__ = ["Batch", "DocumentPairs", "PairSet", "document_pairs"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,54 @@ class Batch:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Distinct pairs of one layer: context symbols uint64 (n,), values int64 (n,).
+    """Distinct pairs of one layer, of n each: an entry is one vote of one document.
 
-    A value is the next token's id, or in the provenance layer the document's place in the batch.
+    Parameters
+    ----------
+    symbols : uint64 (n,)
+        Of the contexts, or of the windows.
+    values : int64 (n,)
+        The next token's id, or in the provenance layer the document's place in the batch.
+    documents : int64 (n,)
+        The document's place in the batch.
+    places : int64 (n,)
+        Where in the stream the value stands (the context is before it), or where the window begins.
     """
 
     symbols: Array
     values: Array
+    documents: Array
+    places: Array
+
+    def chosen(self, places: Array) -> PairSet:
+        """These entries alone."""
+        return PairSet(self.symbols[places], self.values[places], self.documents[places], self.places[places])
+
+    def contexts(self, backend: Backend) -> PairSet:
+        """One entry for each distinct context of a document, whatever follows it there."""
+        return self.chosen(distinct(backend, self.symbols, backend.xp.zeros_like(self.values), self.documents))
 
 
-def _distinct(backend: Backend, symbols: Array, values: Array, documents: Array) -> Array:
+@dataclass(frozen=True)
+class DocumentPairs:
+    """All that a batch of documents stores.
+
+    Parameters
+    ----------
+    stream : int64 (n,)
+        Token ids of all documents, each framed by ``longest`` begin marks and one end mark.
+    layers : list of PairSet
+        (context, next token) of each layer, over the stream; a document of n tokens has n + 1 positions.
+    windows : PairSet
+        (window, document), over the documents' tokens without marks; documents shorter than a window have none.
+    """
+
+    stream: Array
+    layers: list[PairSet]
+    windows: PairSet
+
+
+def distinct(backend: Backend, symbols: Array, values: Array, documents: Array) -> Array:
     """Places of the first of each distinct (document, symbol, value): exact, whatever collides.
 
     Sorting one mixed 64-bit word is several times faster than a lexicographic sort of three; where two different
@@ -89,19 +127,8 @@ def _distinct(backend: Backend, symbols: Array, values: Array, documents: Array)
     return order[by_triple]
 
 
-def document_pairs(
-    backend: Backend, configuration: Configuration, keys: ContextKeys, batch: Batch
-) -> tuple[list[PairSet], PairSet]:
-    """All that a batch of documents stores.
-
-    Returns
-    -------
-    layers : list of PairSet
-        (context symbol, next token) of each layer; every document is framed by ``longest`` begin marks and one end
-        mark, so a document of n tokens has n + 1 positions.
-    windows : PairSet
-        (window symbol, place of the document in the batch); documents shorter than a window have none.
-    """
+def document_pairs(backend: Backend, configuration: Configuration, keys: ContextKeys, batch: Batch) -> DocumentPairs:
+    """The distinct pairs and windows of each document of a batch."""
     xp = backend.xp
     lengths = backend.to_device(batch.lengths)
     tokens = backend.to_device(batch.tokens)
@@ -116,17 +143,16 @@ def document_pairs(
     # position p of a document predicts its p-th token (the last predicts the end mark)
     owner, position = backend.ragged(lengths + 1)
     following = starts[owner] + longest + position
-    values = framed[following]
     layers = []
     for span, symbols in zip(configuration.spans, layer_symbols(framed, keys), strict=True):
-        contexts = symbols[following - span]
-        chosen = _distinct(backend, contexts, values, owner)
-        layers.append(PairSet(contexts[chosen], values[chosen]))
+        every = PairSet(symbols[following - span], framed[following], owner, following)
+        layers.append(every.chosen(distinct(backend, every.symbols, every.values, owner)))
 
     window = configuration.window
     if tokens.size < window:
-        return layers, PairSet(xp.zeros(0, dtype=np.uint64), xp.zeros(0, dtype=np.int64))
+        nothing = xp.zeros(0, dtype=np.int64)
+        return DocumentPairs(framed, layers, PairSet(nothing.astype(np.uint64), nothing, nothing, nothing))
     symbols = window_symbols(tokens, keys)
     inside = xp.flatnonzero(place[: symbols.size] + window <= lengths[document[: symbols.size]])
-    chosen = inside[_distinct(backend, symbols[inside], xp.zeros_like(inside), document[inside])]
-    return layers, PairSet(symbols[chosen], document[chosen])
+    windows = PairSet(symbols[inside], document[inside], document[inside], inside)
+    return DocumentPairs(framed, layers, windows.contexts(backend))

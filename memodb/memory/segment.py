@@ -1,35 +1,35 @@
-"""A segment: the matrices of one set of documents, and the codebook that all segments of a collection share."""
+"""A segment: all that a set of documents leaves in a memory, whichever engine answers from it.
+
+Every segment has a provenance layer, a counting matrix whose values are documents. What answers is the engine's:
+counting matrices too (:mod:`willshaw_memory`), or dense correlation matrices (:mod:`kohonen_memory`).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
-from memodb.memory.capacity import (
-    PROVENANCE_PASS_RATE,
-    Configuration,
-    Geometry,
-    even_pass_rate,
-    measured_pass_rate,
-    pass_rate_limit,
-    rows_for,
-    stored_pairs,
-)
+from memodb.memory.capacity import even_pass_rate, limits, measured_pass_rate, rows_for, stored_pairs
 from memodb.memory.codes import ContextKeys, Keys, block_codes, select_columns, select_rows
+from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
-from memodb.memory.pairs import Batch, PairSet, document_pairs
+from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
 from memodb.memory.willshaw import Tally, WillshawMatrix, flat_cells, tally
 
-__all__ = ["Codebook", "Contribution", "Reading", "Segment"]
+__all__ = ["ROUNDING", "Codebook", "Contribution", "Imprint", "Segment"]
+
+ROUNDING = 1e-3
+"""Relative difference between two sums of the same real numbers in different orders that rounding may explain: float32
+has 24 bits, and a segment's matrix at most 2^24 terms, most of which may have been taken out again."""
 
 
 class Codebook:
-    """All that a seed and a configuration fix: hash keys, row selectors, token codes.
+    """All that a seed and a configuration fix, for every engine: hash keys, row selectors, codes of documents.
 
     Parameters
     ----------
@@ -42,21 +42,14 @@ class Codebook:
     def __init__(self, backend: Backend, configuration: Configuration, seed: bytes) -> None:
         self.backend = backend
         self.configuration = configuration
-        keys = Keys(seed)
+        self.keys = Keys(seed)
         c = configuration
-        self.contexts = ContextKeys.derive(keys, c.heads, c.layers, c.window)
-        self.key_ones = (*(c.key_ones(level) for level in range(c.layers + 1)), c.provenance_ones)
+        self.contexts = ContextKeys.derive(self.keys, c.heads, c.layers, c.window)
+        self.key_ones = (*c.layer_ones, c.provenance_ones)
         self.selectors = tuple(
-            keys.multipliers(f"rows {index}", ones // 2 + 1) for index, ones in enumerate(self.key_ones)
+            self.keys.multipliers(f"rows {index}", ones // 2 + 1) for index, ones in enumerate(self.key_ones)
         )
-        token_codes = block_codes(
-            backend.xp.arange(c.answers, dtype=np.uint64),
-            keys.multipliers("tokens", c.ones // 2 + 1),
-            c.columns,
-            c.ones,
-        )
-        self.tokens = CodeTable(backend, token_codes, c.columns)
-        self._documents = keys.multipliers("documents", c.ones // 2 + 1)
+        self._documents = self.keys.multipliers("documents", c.ones // 2 + 1)
 
     def document_codes(self, symbols: Array) -> Array:
         """Codes of documents by symbol: int64 (n, q)."""
@@ -64,73 +57,75 @@ class Codebook:
         return block_codes(symbols, self._documents, c.columns, c.ones)
 
     def keys_of(self, index: int, symbols: Array, rows: int) -> tuple[list[Array], Array]:
-        """Rows and rotation of context symbols in matrix ``index`` (a layer, or the last: provenance)."""
+        """Rows and rotation of context symbols in counting matrix ``index`` (a layer, or the last: provenance)."""
         return select_rows(symbols, self.selectors[index], rows, self.key_ones[index], self.configuration.columns)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one segment says about n contexts.
+class Contribution:
+    """What a batch of documents adds to a segment of one geometry.
 
     Parameters
     ----------
-    segment : Segment
-    keys : list of (rows, rotation)
-        Of the contexts, a pair a layer.
-    agreed : list of uint64 (n, c/64)
-        Entry L holds the columns that survive layers 0..L: the layers agree.
+    tallies : tuple of Tally
+        One a counting matrix, the provenance layer's last.
+    correlations : tuple of float32 (d, d)
+        One a correlation matrix; none where another contribution of the same change has the sum.
+    symbols : uint64 (documents,)
+    tokens : int
     """
 
-    segment: Segment
-    keys: list[tuple[list[Array], Array]]
-    agreed: list[Array]
-
-    def candidates(self, level: int, contexts: Array) -> tuple[Array, Array]:
-        """Tokens that layers 0..level answer to some of the contexts: (place in ``contexts``, token), int64 (m,)."""
-        return self.segment.codebook.tokens.decode(self.agreed[level][contexts])
-
-    def supports(self, level: int, contexts: Array, tokens: Array) -> Array:
-        """Least counts of (context, token) pairs.
-
-        Parameters
-        ----------
-        contexts, tokens : int64 (m,)
-
-        Returns
-        -------
-        int64 (level + 1, m)
-            Entry i is the least count over layers 0..i: at least the number of documents that stored the pair of layer
-            i.
-        """
-        xp = self.segment.codebook.backend.xp
-        codes = self.segment.codebook.tokens.codes[tokens]
-        agreed: list[Array] = []
-        for matrix, (rows, rotation) in zip(self.segment.layers[: level + 1], self.keys, strict=False):
-            columns = select_columns(codes, rotation[contexts], matrix.columns)
-            least = matrix.support([row[contexts] for row in rows], columns)
-            agreed.append(xp.minimum(least, agreed[-1]) if agreed else least)
-        return xp.stack(agreed)
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What a batch of documents adds to a segment of one geometry: a tally a matrix (layers, then provenance)."""
-
     tallies: tuple[Tally, ...]
+    correlations: tuple[Array, ...]
     symbols: Array
     tokens: int
 
 
-class Segment:
-    """The matrices of one set of documents: a layer each for contexts of 1, h, h^2, ... tokens, and one for provenance.
+@dataclass(frozen=True)
+class Imprint:
+    """What a memory is compared by with one that was memorised anew.
 
-    A segment is an integer sum over its documents. Adding and subtracting contributions, in any order, gives exactly
-    the matrices of the documents that are left.
+    Parameters
+    ----------
+    digest : str
+        SHA-256 of all that is exact in it.
+    rounded : tuple of float32 arrays
+        Sums of real numbers, which depend on their order; copies on the host.
+    """
+
+    digest: str
+    rounded: tuple[np.ndarray, ...] = ()
+
+    def residue(self, other: Imprint) -> float:
+        """Largest relative difference of a sum, |A - B| / |B| in the Frobenius norm; infinite where what is exact
+        differs."""
+        if self.digest != other.digest:
+            return float("inf")
+        return max((_relative(a, b) for a, b in zip(self.rounded, other.rounded, strict=True)), default=0.0)
+
+    def agrees(self, other: Imprint) -> bool:
+        """Whether both are of the same documents: equal, but for rounding where there is any."""
+        return self.residue(other) <= ROUNDING
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    difference = float(np.linalg.norm(found.astype(np.float64) - expected))
+    size = float(np.linalg.norm(expected.astype(np.float64)))
+    return difference / size if size else (float("inf") if difference else 0.0)
+
+
+class Segment:
+    """The matrices of one set of documents, each of them a sum over the documents.
+
+    Adding and subtracting contributions, in any order, gives exactly the matrices of the documents that are left,
+    wherever ``configuration.exact`` says so.
 
     Attributes
     ----------
     matrices : tuple of WillshawMatrix
-        Layers 0..l, then the provenance layer.
+        Counting matrices: the layers that are such, then the provenance layer.
+    correlations : list of float32 (d, d)
+        Correlation matrices.
     symbols : uint64 (documents,)
         Symbols of its documents, ascending.
     tokens : int
@@ -144,6 +139,7 @@ class Segment:
         self.matrices = tuple(
             WillshawMatrix(backend, rows, columns) for rows in (*geometry.rows, geometry.provenance_rows)
         )
+        self.correlations: list[Array] = []
         self.symbols = backend.xp.zeros(0, dtype=np.uint64)
         self.tokens = 0
         self._documents: CodeTable | None = None
@@ -159,21 +155,48 @@ class Segment:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory by all matrices."""
-        return sum(matrix.nbytes for matrix in self.matrices)
+        return sum(matrix.nbytes for matrix in (*self.matrices, *self.correlations))
+
+    @property
+    def state_limit(self) -> int:
+        """Most bytes that :meth:`state` can take, without the symbols: every count lies in a cell, or in 16 bytes of a
+        table beside it."""
+        cells = sum(matrix.rows * matrix.columns for matrix in self.matrices)
+        return 17 * cells + sum(int(matrix.nbytes) for matrix in self.correlations)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def contribution(self, batch: Batch) -> Contribution:
         """What a batch adds to this segment: a function of its documents, the seed and the geometry alone."""
         backend = self.codebook.backend
-        layers, windows = document_pairs(backend, self.codebook.configuration, self.codebook.contexts, batch)
+        pairs = document_pairs(backend, self.codebook.configuration, self.codebook.contexts, batch)
         symbols = backend.to_device(batch.symbols)
-        document_codes = self.codebook.document_codes(symbols)
-        tallies = [
-            self._tally(index, pairs, self.codebook.tokens.codes[pairs.values]) for index, pairs in enumerate(layers)
-        ]
-        tallies.append(self._tally(len(layers), windows, document_codes[windows.values]))
-        return Contribution(tuple(tallies), symbols, int(batch.lengths.sum()))
+        windows = self._tally(
+            len(self.layers), pairs.windows, self.codebook.document_codes(symbols)[pairs.windows.values]
+        )
+        return Contribution(
+            (*self._layer_tallies(pairs), windows), self._layer_correlations(pairs), symbols, int(batch.lengths.sum())
+        )
+
+    def contributions(self, batches: Iterable[Batch]) -> list[Contribution]:
+        """What each of several batches adds; dense sums are held once, by the first."""
+        found: list[Contribution] = []
+        for batch in batches:
+            fresh = self.contribution(batch)
+            if found and fresh.correlations:
+                for total, part in zip(found[0].correlations, fresh.correlations, strict=True):
+                    total += part
+                fresh = replace(fresh, correlations=())
+            found.append(fresh)
+        return found
+
+    def _layer_tallies(self, pairs: DocumentPairs) -> tuple[Tally, ...]:
+        """What the pairs add to the counting matrices that answer."""
+        return ()
+
+    def _layer_correlations(self, pairs: DocumentPairs) -> tuple[Array, ...]:
+        """What the pairs add to the correlation matrices."""
+        return ()
 
     def _tally(self, index: int, pairs: PairSet, codes: Array) -> Tally:
         matrix = self.matrices[index]
@@ -192,6 +215,9 @@ class Segment:
         xp = self.codebook.backend.xp
         for matrix, part in zip(self.matrices, contribution.tallies, strict=True):
             matrix.add(part)
+        if contribution.correlations:
+            for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
+                correlation += update
         self.symbols = xp.sort(xp.concatenate([self.symbols, contribution.symbols]))
         self.tokens += contribution.tokens
         self._documents = None
@@ -221,6 +247,9 @@ class Segment:
             for matrix, part in done:
                 matrix.add(part)
             raise
+        if contribution.correlations:
+            for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
+                correlation -= update
         left = xp.ones(self.symbols.size, dtype=bool)
         left[entries] = False
         self.symbols = self.symbols[left]
@@ -245,17 +274,20 @@ class Segment:
         )
 
     def limits(self) -> tuple[float, ...]:
-        """The pass rate that each matrix may reach (see :mod:`memodb.memory.capacity`)."""
-        layer = pass_rate_limit(self.codebook.configuration, self.geometry.ordinal)
-        return (*(layer for _ in self.layers), PROVENANCE_PASS_RATE)
+        """The pass rate that each counting matrix may reach (see :mod:`memodb.memory.capacity`)."""
+        return limits(self.codebook.configuration, self.geometry.ordinal)
 
     def holds(self, contributions: Sequence[Contribution] = ()) -> bool:
         """Whether the promise is kept, as the segment stands or with contributions added."""
         return all(rate <= limit for rate, limit in zip(self.pass_rates(contributions), self.limits(), strict=True))
 
     def false_recall(self) -> float:
-        """Bound on the probability that this segment answers an unknown context, in its weakest layer: V * max g."""
-        return self.codebook.configuration.answers * max(self.pass_rates()[:-1])
+        """Bound on the probability that this segment answers an unknown context, as it is filled now."""
+        raise NotImplementedError
+
+    def miss_rate(self) -> float:
+        """Probability that a pair stored once is not answered, as it is filled now."""
+        raise NotImplementedError
 
     def fitted(self, headroom: float, contributions: Sequence[Contribution] = ()) -> Geometry:
         """A geometry for these documents (and contributions), from the measured fill of each matrix.
@@ -279,24 +311,6 @@ class Segment:
         return Geometry(tuple(rows[:-1]), rows[-1], self.geometry.ordinal)
 
     # -- reading ---------------------------------------------------------------------------------------------------
-
-    def read(self, symbols: list[Array]) -> Reading:
-        """Ask every given layer about contexts: see :class:`Reading`.
-
-        Parameters
-        ----------
-        symbols : list of uint64 (n,)
-            Context symbols of layers 0..L.
-        """
-        keys = [
-            self.codebook.keys_of(index, layer_symbols, self.matrices[index].rows)
-            for index, layer_symbols in enumerate(symbols)
-        ]
-        agreed: list[Array] = []
-        for matrix, key in zip(self.layers, keys, strict=False):
-            words = matrix.read(*key)
-            agreed.append(words & agreed[-1] if agreed else words)
-        return Reading(self, keys, agreed)
 
     def documents(self, windows: Array) -> tuple[Array, Array]:
         """Documents that may hold each window: never misses one that does.
@@ -322,18 +336,33 @@ class Segment:
     # -- identity --------------------------------------------------------------------------------------------------
 
     def digest(self) -> str:
-        """SHA-256 of the geometry, the documents' symbols and every count, in hexadecimal."""
-        state = hashlib.sha256(repr(self.geometry.to_dict()).encode())
-        for array in self.state().values():
-            state.update(len(array).to_bytes(8, "little"))
-            state.update(np.ascontiguousarray(array).data)
-        return state.hexdigest()
+        """SHA-256 of the geometry, the documents' symbols and every number in a matrix, in hexadecimal."""
+        return self._digest(self.state())
+
+    def imprint(self) -> Imprint:
+        """What this memory is to be compared by."""
+        if self.codebook.configuration.exact:
+            return Imprint(self.digest())
+        state = self.state()
+        names = [_correlation(level) for level in range(1, len(self.correlations) + 1)]
+        rounded = tuple(state.pop(name).copy() for name in names)
+        return Imprint(self._digest(state), rounded)
+
+    def _digest(self, state: Mapping[str, np.ndarray]) -> str:
+        digest = hashlib.sha256(repr(self.geometry.to_dict()).encode())
+        for array in state.values():
+            digest.update(len(array).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Symbols and counts as host arrays, in a fixed order."""
-        arrays = {"symbols": self.codebook.backend.to_host(self.symbols)}
+        """Symbols, counts and correlations as flat host arrays, in a fixed order."""
+        to_host = self.codebook.backend.to_host
+        arrays = {"symbols": to_host(self.symbols)}
         for number, matrix in enumerate(self.matrices):
             arrays.update((f"{name} {number}", array) for name, array in matrix.state().items())
+        for level, correlation in enumerate(self.correlations, 1):
+            arrays[_correlation(level)] = to_host(correlation).reshape(-1)
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray], tokens: int) -> None:
@@ -353,6 +382,23 @@ class Segment:
             raise CorruptStore(f"a segment was given {tokens!r} tokens")
         for number, matrix in enumerate(self.matrices):
             matrix.restore(*(arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")))
+        for level, correlation in enumerate(self.correlations, 1):
+            self._restore_correlation(correlation, arrays[_correlation(level)])
         self.symbols = self.codebook.backend.to_device(symbols.copy())
         self.tokens = tokens
         self._documents = None
+
+    def _restore_correlation(self, correlation: Array, numbers: np.ndarray) -> None:
+        if numbers.shape != (correlation.size,) or numbers.dtype != np.float32:
+            raise CorruptStore("a correlation matrix was given numbers of another shape or type")
+        if not bool(np.isfinite(numbers).all()):
+            raise CorruptStore("a correlation matrix was given what is no number")
+        whole = bool((numbers == np.rint(numbers)).all()) and bool((np.abs(numbers) <= EXACT_FLOAT32).all())
+        if self.codebook.configuration.exact and not whole:
+            raise CorruptStore("a correlation matrix of whole numbers was given others")
+        correlation[...] = self.codebook.backend.to_device(numbers.copy()).reshape(correlation.shape)
+
+
+def _correlation(level: int) -> str:
+    """Name of a correlation matrix among a segment's arrays."""
+    return f"correlation {level}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from memodb.collection import Collection
 from memodb.errors import InvalidInput
-from memodb.memory import Answers, Memory
+from memodb.memory import Memory
 
 __all__ = [
     "BACK_OFF",
@@ -157,7 +157,7 @@ def lookup(collection: Collection, contexts: Any, k: int = 10) -> Lookup:
     support = np.zeros((lengths.size, k), dtype=np.int64)
     token_ids[answers.row[shown], place[shown]] = answers.token[shown]
     support[answers.row[shown], place[shown]] = answers.support[shown]
-    return Lookup(token_ids, support, _context_lengths(memory, answers, lengths))
+    return Lookup(token_ids, support, memory.context_lengths(answers.level, lengths))
 
 
 def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -193,14 +193,6 @@ def _framed(memory: Memory, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return context
 
 
-def _context_lengths(memory: Memory, answers: Answers, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Tokens that each answer rests on: the layer's span, or the whole row and the begin mark where it is shorter."""
-    spans = np.array([*memory.configuration.spans, 0])
-    known: npt.NDArray[np.int64] = np.minimum(spans[answers.level], lengths + 1)
-    known[answers.level < 0] = 0
-    return known
-
-
 def next_tokens(collection: Collection, prompt: str, k: int = 10) -> list[Candidate]:
     """The k likeliest tokens after a prompt: see :meth:`memodb.Store.next_tokens`."""
     _require_positive("k", k)
@@ -234,7 +226,7 @@ def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tup
 
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
     answers = memory.lookup(_framed(memory, ids))
-    length = int(_context_lengths(memory, answers, np.array([len(ids)]))[0])
+    length = int(memory.context_lengths(answers.level, np.array([len(ids)]))[0])
     tokens, supports = answers.token, answers.support
     total = int(supports.sum())
     found: list[Candidate] = []

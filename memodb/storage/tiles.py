@@ -75,7 +75,7 @@ _OLDER = b"MEMODB\x01\n"
 _PIECE = 1 << 26
 _LENGTH = struct.Struct("<I")
 _START = len(_MAGIC) + _LENGTH.size
-_DTYPES: dict[str, np.dtype[Any]] = {"u1": np.dtype("<u1"), "i8": np.dtype("<i8"), "u8": np.dtype("<u8")}
+_DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(f"<{code}") for code in ("u1", "i8", "u8", "f4")}
 _LEVEL = 1
 """zstd level: counts are nearly random bits, so higher levels take longer and save nothing."""
 
@@ -138,7 +138,7 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays, key: b
         Made where it is missing; a symbolic link is refused.
     facts : mapping
         Values that JSON has, at most 8 levels deep.
-    arrays : mapping of name to uint8, int64 or uint64 array (n,)
+    arrays : mapping of name to uint8, int64, uint64 or float32 array (n,)
     key : bytes (32,)
         For this call alone: whether it succeeds or not, the key must never be given to another.
 

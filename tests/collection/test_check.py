@@ -152,7 +152,7 @@ def test_a_repair_does_not_undo_a_commit(
         db.append("one two three four five", id="a")
         (segment,) = db._collection._memory.segments.values()
         segment.matrices[0].cells[5] += np.uint8(1)
-        rebuild = inspection._rebuild
+        rebuild = inspection.rebuilt
         other = threading.Thread(target=lambda: db.append("six seven eight nine ten", id="b"))
 
         def slow(*arguments: Any) -> Any:
@@ -162,7 +162,7 @@ def test_a_repair_does_not_undo_a_commit(
                 other.join(0.3)
             return made
 
-        monkeypatch.setattr(inspection, "_rebuild", slow)
+        monkeypatch.setattr(inspection, "rebuilt", slow)
         db.check(fix=True)
         other.join(10)
         assert db.score("six seven eight nine ten").known == 1
@@ -174,13 +174,13 @@ def test_a_reader_that_never_gets_a_quiet_moment_says_so(
 ) -> None:
     with fresh(tmp_path / "s") as db, memodb.connect(tmp_path / "s", read_only=True) as reader:
         db.append("text", id="a")
-        rebuild = inspection._rebuild
+        rebuild = inspection.rebuilt
 
         def disturbed(collection: Any, segment_id: str) -> Any:
             db.append("more")
             return rebuild(collection, segment_id)
 
-        monkeypatch.setattr(inspection, "_rebuild", disturbed)
+        monkeypatch.setattr(inspection, "rebuilt", disturbed)
         with pytest.raises(memodb.StoreLocked, match="process that writes"):
             reader.check()
 

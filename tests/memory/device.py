@@ -8,6 +8,7 @@ made that a GPU could not answer.
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,16 @@ class _Rules:
         return lambda *args, **keywords: _dressed(
             function(*map(_bare, args), **{key: _bare(value) for key, value in keywords.items()})
         )
+
+    class cuda:  # noqa: N801  # as in CuPy
+        class runtime:  # noqa: N801
+            @staticmethod
+            def memGetInfo() -> tuple[int, int]:  # noqa: N802
+                return 1 << 34, 1 << 35
+
+    @staticmethod
+    def get_default_memory_pool() -> Any:
+        return types.SimpleNamespace(free_bytes=lambda: 0)
 
     @staticmethod
     def asarray(array: Any) -> DeviceArray:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from memodb.memory import Backend, Batch, Configuration, Geometry, Memory, Segment
-from memodb.memory.segment import Codebook
+from memodb.memory import Backend, Batch, Geometry, Memory, Segment, WillshawConfiguration, memory_for
+from memodb.memory.willshaw_memory import WillshawCodebook, WillshawSegment
 
 Document = tuple[int, tuple[int, ...]]
 Pair = tuple[tuple[int, ...], int]
@@ -25,7 +25,7 @@ SEED = bytes(range(32))
 # -- the model -------------------------------------------------------------------------------------------------------
 
 
-def pairs_of(configuration: Configuration, tokens: Sequence[int]) -> list[set[Pair]]:
+def pairs_of(configuration: WillshawConfiguration, tokens: Sequence[int]) -> list[set[Pair]]:
     """Distinct (context, next) of one document, a set a layer; begin marks before it, one end mark behind."""
     begin, end = configuration.vocabulary + 1, configuration.vocabulary
     lengths = [configuration.heads**level for level in range(configuration.layers + 1)]
@@ -39,7 +39,7 @@ def windows_of(tokens: Sequence[int], window: int) -> set[tuple[int, ...]]:
     return {tuple(tokens[at : at + window]) for at in range(len(tokens) - window + 1)}
 
 
-def counted(configuration: Configuration, documents: Iterable[Document]) -> list[Counter[Pair]]:
+def counted(configuration: WillshawConfiguration, documents: Iterable[Document]) -> list[Counter[Pair]]:
     """Number of documents that hold each (context, next), a counter a layer."""
     totals: list[Counter[Pair]] = [Counter() for _ in range(configuration.layers + 1)]
     for _, tokens in documents:
@@ -66,7 +66,7 @@ def batch_of(documents: Sequence[Document]) -> Batch:
 class World:
     """A configuration, a seed, documents, and the rows per band of every matrix (the provenance layer's last)."""
 
-    configuration: Configuration
+    configuration: WillshawConfiguration
     documents: tuple[Document, ...]
     bands: tuple[int, ...]
     seed: bytes = SEED
@@ -78,7 +78,9 @@ class World:
         return Geometry(tuple(rows), self.bands[-1] * c.provenance_ones, 0)
 
     def empty(self, backend: Backend | None = None, seed: bytes | None = None) -> Segment:
-        return Segment(Codebook(backend or Backend(), self.configuration, seed or self.seed), self.geometry)
+        return WillshawSegment(
+            WillshawCodebook(backend or Backend(), self.configuration, seed or self.seed), self.geometry
+        )
 
     def segment(self, documents: Sequence[Document] | None = None, backend: Backend | None = None) -> Segment:
         """A segment that memorised the documents in one batch."""
@@ -93,7 +95,7 @@ class World:
         seed: bytes | None = None,
     ) -> Memory:
         """A memory with a segment for each part of the documents."""
-        memory = Memory(backend or Backend(), self.configuration, seed or self.seed)
+        memory = memory_for(backend or Backend(), self.configuration, seed or self.seed)
         for number, part in enumerate([self.documents] if parts is None else parts):
             segment = memory.new_segment(self.geometry)
             segment.add(segment.contribution(batch_of(part)))
@@ -175,9 +177,9 @@ def symbols() -> st.SearchStrategy[int]:
 
 
 @st.composite
-def configurations(draw: st.DrawFn, columns: tuple[int, ...] = (256, 512)) -> Configuration:
+def configurations(draw: st.DrawFn, columns: tuple[int, ...] = (256, 512)) -> WillshawConfiguration:
     heads = draw(st.integers(2, 4))
-    return Configuration(
+    return WillshawConfiguration(
         vocabulary=draw(st.sampled_from([1, 2, 5, 40, 3000])),
         heads=heads,
         layers=draw(st.integers(0, {2: 4, 3: 3, 4: 2}[heads])),
@@ -189,7 +191,9 @@ def configurations(draw: st.DrawFn, columns: tuple[int, ...] = (256, 512)) -> Co
 
 
 @st.composite
-def texts(draw: st.DrawFn, configuration: Configuration, longest: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
+def texts(
+    draw: st.DrawFn, configuration: WillshawConfiguration, longest: int = 40
+) -> st.SearchStrategy[tuple[int, ...]]:
     """A strategy of documents that share passages, as real ones do."""
     alphabet = st.integers(0, min(configuration.vocabulary, draw(st.sampled_from([1, 3, 3000]))) - 1)
     fresh = st.lists(alphabet, max_size=longest)

@@ -56,10 +56,10 @@ class TestContract:
             oracle.assert_views(matrix)
 
     def test_counts_beyond_a_byte(self, backend: Backend, oracle: Any) -> None:
-        from memodb.memory import Configuration
+        from memodb.memory import WillshawConfiguration
 
         documents = tuple((number, (1, 2, 3)) for number in range(700))
-        world = oracle.World(Configuration(vocabulary=9, window=2), documents, (10,) * 4)
+        world = oracle.World(WillshawConfiguration(vocabulary=9, window=2), documents, (10,) * 4)
         memory = world.memory(backend=backend)
         assert oracle.answered(memory, [(1, 2)])[0][3] == 700
         segment = memory.segments["0"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memodb.errors import CorruptStore, InvalidConfiguration
-from memodb.memory import Configuration, Geometry, capacity, first_geometry
+from memodb.memory import Geometry, WillshawConfiguration, capacity, first_geometry
 
 rates = st.floats(1e-12, 0.3)
 key_ones = st.integers(2, 12)
@@ -78,7 +78,7 @@ def test_the_pass_rate_is_that_of_bands_that_agree(ones: list[int], s: int, q: i
 
 @pytest.mark.parametrize(("vocabulary", "promise"), [(1, 0.5), (3000, 0.01), (50_000, 1e-9)])
 def test_shares_never_sum_to_more_than_the_promise(vocabulary: int, promise: float) -> None:
-    configuration = Configuration(vocabulary=vocabulary, false_recall=promise)
+    configuration = WillshawConfiguration(vocabulary=vocabulary, false_recall=promise)
     limits = [capacity.pass_rate_limit(configuration, ordinal) for ordinal in range(40)]
     assert all(later < earlier for earlier, later in itertools.pairwise(limits))
     whole = sum(limits) * (vocabulary + 1)
@@ -102,18 +102,18 @@ WRONG: dict[str, list[Any]] = {
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
 def test_every_field_is_looked_at(field: str, value: Any) -> None:
     with pytest.raises(InvalidConfiguration, match=field):
-        Configuration(**{"vocabulary": 100, field: value})
+        WillshawConfiguration(**{"vocabulary": 100, field: value})
 
 
 def test_every_field_has_wrong_values_above() -> None:
-    assert set(WRONG) == {field.name for field in dataclasses.fields(Configuration)}
+    assert set(WRONG) == {field.name for field in dataclasses.fields(WillshawConfiguration)}
 
 
 def test_the_longest_context_is_bounded() -> None:
-    assert Configuration(vocabulary=9, heads=16, layers=3).longest == 4096
-    assert Configuration(vocabulary=9, heads=4, layers=6).longest == 4096
+    assert WillshawConfiguration(vocabulary=9, heads=16, layers=3).longest == 4096
+    assert WillshawConfiguration(vocabulary=9, heads=4, layers=6).longest == 4096
     with pytest.raises(InvalidConfiguration, match="heads"):
-        Configuration(vocabulary=9, heads=5, layers=6)
+        WillshawConfiguration(vocabulary=9, heads=5, layers=6)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def test_the_longest_context_is_bounded() -> None:
     ],
 )
 def test_the_outermost_configurations_are_fine(extreme: dict[str, Any]) -> None:
-    configuration = Configuration(**extreme)
+    configuration = WillshawConfiguration(**extreme)
     assert configuration.end == configuration.vocabulary
     assert configuration.begin == configuration.answers == configuration.vocabulary + 1
     assert configuration.spans == tuple(configuration.heads**level for level in range(configuration.layers + 1))
-    assert Configuration(**json.loads(json.dumps(configuration.to_dict()))) == configuration
+    assert WillshawConfiguration(**json.loads(json.dumps(configuration.to_dict()))) == configuration
     for level in range(configuration.layers + 1):
         assert configuration.key_ones(level) >= 2
     for ordinal in range(6):
@@ -143,7 +143,7 @@ def test_the_outermost_configurations_are_fine(extreme: dict[str, Any]) -> None:
 def test_a_geometry_survives_json_and_an_impossible_one_is_refused(
     ordinal: int, tokens: int, data: st.DataObject
 ) -> None:
-    configuration = Configuration(vocabulary=1000)
+    configuration = WillshawConfiguration(vocabulary=1000)
     geometry = first_geometry(configuration, ordinal, tokens)
     stated = json.loads(json.dumps(geometry.to_dict()))
     assert Geometry.from_dict(stated, configuration) == geometry

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memodb.memory import Backend
 from memodb.memory.codes import context_symbols
-from memodb.memory.pairs import _distinct
+from memodb.memory.pairs import distinct
 
 M64 = 2**64 - 1
 
@@ -94,7 +94,7 @@ def test_pairs_that_share_the_sorted_word_are_all_kept(picks: list[tuple[int, in
     spy = Spy()
     symbols = np.array([symbol for symbol, _, _ in triples], dtype=np.uint64)
     values, documents = (np.array([triple[i] for triple in triples], dtype=np.int64) for i in (1, 2))
-    kept = _distinct(Backend(spy), symbols, values, documents)  # type: ignore[arg-type]
+    kept = distinct(Backend(spy), symbols, values, documents)  # type: ignore[arg-type]
     assert sorted(triples[place] for place in kept.tolist()) == sorted(set(triples))
     collides = len(set(triples)) > len({word for _, _, word in picks})
     assert not spy.slow or collides
@@ -108,7 +108,7 @@ def test_ordinary_pairs_never_need_the_slow_sort(n: int) -> None:
     rng = np.random.default_rng(n)
     spy = Spy()
     columns = [rng.integers(0, 30, n) for _ in range(3)]
-    kept = _distinct(Backend(spy), columns[0].astype(np.uint64), columns[1], columns[2])  # type: ignore[arg-type]
+    kept = distinct(Backend(spy), columns[0].astype(np.uint64), columns[1], columns[2])  # type: ignore[arg-type]
     triples = list(zip(*(column.tolist() for column in columns), strict=True))
     assert sorted(triples[place] for place in kept.tolist()) == sorted(set(triples))
     assert spy.slow == 0

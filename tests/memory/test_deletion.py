@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memodb.errors import CorruptStore
-from memodb.memory import Backend, Configuration, Segment
+from memodb.memory import Backend, WillshawConfiguration
 from memodb.memory.willshaw import Tally, WillshawMatrix
+from memodb.memory.willshaw_memory import WillshawSegment
 
 
 @given(st.data())
@@ -83,7 +84,7 @@ def test_support_is_the_least_count_however_large(data: Any) -> None:
     assert matrix.support(rows, columns).tolist() == expected
 
 
-SMALL = Configuration(vocabulary=4, heads=2, layers=1, false_recall=0.5, window=2, columns=256, ones=2)
+SMALL = WillshawConfiguration(vocabulary=4, heads=2, layers=1, false_recall=0.5, window=2, columns=256, ones=2)
 
 
 def test_boilerplate_of_a_hundred_thousand_documents(oracle: Any) -> None:
@@ -138,7 +139,7 @@ NEVER_ADDED = {
 def test_what_was_never_added_cannot_be_taken_out(oracle: Any, strangers: list[Any]) -> None:
     """Refused as a whole: also where some matrices hold the cells by chance, no matrix has changed."""
     documents = ((1, LONG), (2, LONG), (3, (5,)), (4, ()), (5, (40, 41)))
-    world = oracle.World(Configuration(vocabulary=64), documents, (30, 30, 30, 30))
+    world = oracle.World(WillshawConfiguration(vocabulary=64), documents, (30, 30, 30, 30))
     segment = world.segment()
     with pytest.raises(CorruptStore):
         segment.subtract(segment.contribution(oracle.batch_of(strangers)))
@@ -152,7 +153,7 @@ def test_what_was_never_added_cannot_be_taken_out(oracle: Any, strangers: list[A
 
 def test_two_ids_of_one_symbol_go_one_at_a_time(oracle: Any) -> None:
     documents = ((7, LONG), (7, LONG), (7, (1, 2)), (8, LONG))
-    world = oracle.World(Configuration(vocabulary=64), documents, (30, 30, 30, 30))
+    world = oracle.World(WillshawConfiguration(vocabulary=64), documents, (30, 30, 30, 30))
     segment = world.segment()
     segment.subtract(segment.contribution(oracle.batch_of(documents[:1])))
     oracle.assert_same(segment, world.segment(documents[1:]))
@@ -162,7 +163,7 @@ def test_two_ids_of_one_symbol_go_one_at_a_time(oracle: Any) -> None:
 
 def test_a_fresh_window_list_after_every_change(oracle: Any) -> None:
     """Documents of a window are looked up in the documents that are there now."""
-    world = oracle.World(Configuration(vocabulary=64), ((1, LONG),), (30, 30, 30, 30))
+    world = oracle.World(WillshawConfiguration(vocabulary=64), ((1, LONG),), (30, 30, 30, 30))
     memory = world.memory()
     segment = memory.segments["0"]
     second = segment.contribution(oracle.batch_of([(2, LONG)]))
@@ -182,7 +183,7 @@ def test_a_fresh_window_list_after_every_change(oracle: Any) -> None:
 def test_a_segment_comes_back_from_its_state(oracle: Any, data: Any) -> None:
     world = data.draw(oracle.worlds())
     segment = world.segment()
-    again = Segment(segment.codebook, segment.geometry)
+    again = WillshawSegment(segment.codebook, segment.geometry)
     again.restore(segment.state(), segment.tokens)
     assert again.digest() == segment.digest()
     assert again.tokens == segment.tokens

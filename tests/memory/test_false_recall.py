@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memodb.memory import Backend, Configuration, Memory, Segment, first_geometry
+from memodb.memory import Backend, Segment, WillshawConfiguration, first_geometry, memory_for
 from memodb.memory.codes import context_symbols
 from memodb.memory.willshaw import Tally, WillshawMatrix
 
 SURE = 1e-6
 
 
-def filled(oracle: Any, configuration: Configuration, ordinal: int, documents: list[Any]) -> Segment:
+def filled(oracle: Any, configuration: WillshawConfiguration, ordinal: int, documents: list[Any]) -> Segment:
     """A segment with rows where these documents need them, then filled up until one more would break the promise."""
-    memory = Memory(Backend(), configuration, oracle.SEED)
+    memory = memory_for(Backend(), configuration, oracle.SEED)
     batch = oracle.batch_of(documents)
     geometry = first_geometry(configuration, ordinal, batch.tokens.size)
     for spare in (1.0, 1.0, 1.0, 1.005, 1.01, 1.02, 1.04):
@@ -55,7 +55,7 @@ def unknown(segment: Segment, level: int, n: int, seed: int = 0) -> tuple[np.nda
     return row, token
 
 
-def promised(configuration: Configuration, ordinal: int) -> float:
+def promised(configuration: WillshawConfiguration, ordinal: int) -> float:
     """The share of the promise that one segment may use: 4/5 of what the segments before it left."""
     return configuration.false_recall * [0.8, 0.16, 0.032][ordinal]
 
@@ -71,7 +71,7 @@ STORED = [(5000 + i, tuple(np.random.default_rng(i).integers(0, 3000, 2000).toli
 def full(request: pytest.FixtureRequest, oracle: Any) -> tuple[Segment, float]:
     """A full segment of random documents over 3,000 words, and of one phrase that every word may follow."""
     promise, ordinal = request.param
-    configuration = Configuration(vocabulary=3000, false_recall=promise)
+    configuration = WillshawConfiguration(vocabulary=3000, false_recall=promise)
 
     documents = [(word, (7, 8, 9, 10, word)) for word in range(3000)]
     return filled(oracle, configuration, ordinal, [*documents, *STORED]), promised(configuration, ordinal)
@@ -110,7 +110,7 @@ def test_unknown_contexts_that_end_in_a_known_phrase(full: tuple[Segment, float]
 def test_unknown_contexts_that_end_in_any_known_phrase(full: tuple[Segment, float], oracle: Any) -> None:
     """Long contexts made of the ends of stored ones: known to the layer below, never seen as a whole."""
     segment, promise = full
-    memory = Memory(Backend(), segment.codebook.configuration, oracle.SEED)
+    memory = memory_for(Backend(), segment.codebook.configuration, oracle.SEED)
     memory.segments["0"] = segment
     rng = np.random.default_rng(2)
     contexts = rng.integers(0, 3000, (20_000, 16))
@@ -126,8 +126,8 @@ def test_unknown_contexts_that_end_in_any_known_phrase(full: tuple[Segment, floa
 @pytest.mark.parametrize("promise", [0.05, 0.01])
 def test_small_segments_keep_the_promise_too(oracle: Any, promise: float, continuations: int) -> None:
     """Bands of a dozen rows are not independent: one context fills the same columns in a row of every band."""
-    configuration = Configuration(vocabulary=3000, heads=2, layers=1, false_recall=promise)
-    memory = Memory(Backend(), configuration, oracle.SEED)
+    configuration = WillshawConfiguration(vocabulary=3000, heads=2, layers=1, false_recall=promise)
+    memory = memory_for(Backend(), configuration, oracle.SEED)
     segment = memory.new_segment(first_geometry(configuration, 0))
     size, count = 64, 0
     while size:
@@ -149,8 +149,8 @@ def test_small_segments_keep_the_promise_too(oracle: Any, promise: float, contin
 
 def test_the_pass_rate_of_a_heavily_loaded_matrix_is_the_measured_one(oracle: Any) -> None:
     """Nearly everything at 80 % fill: g against the absent tokens that pass, in one matrix of evenly spread pairs."""
-    configuration = Configuration(vocabulary=1000, heads=2, layers=1, false_recall=0.01)
-    memory = Memory(Backend(), configuration, oracle.SEED)
+    configuration = WillshawConfiguration(vocabulary=1000, heads=2, layers=1, false_recall=0.01)
+    memory = memory_for(Backend(), configuration, oracle.SEED)
     segment = memory.new_segment(first_geometry(configuration, 0, 60_000))
     rng = np.random.default_rng(4)
     while segment.layers[1].ones.mean() < 0.75 * 512:
@@ -166,8 +166,8 @@ def test_the_pass_rate_of_a_heavily_loaded_matrix_is_the_measured_one(oracle: An
 
 def test_a_context_with_thousands_of_continuations_is_seen_in_the_rate(oracle: Any) -> None:
     """Its full rows raise the mean of the powers, not the power of the mean: an even fill would promise too much."""
-    configuration = Configuration(vocabulary=3000, heads=2, layers=0)
-    memory = Memory(Backend(), configuration, oracle.SEED)
+    configuration = WillshawConfiguration(vocabulary=3000, heads=2, layers=0)
+    memory = memory_for(Backend(), configuration, oracle.SEED)
     segment = memory.new_segment(first_geometry(configuration, 0, 30_000))
     for number in range(12):
         heavy = np.random.default_rng(number).integers(0, 3000, 600)
@@ -184,8 +184,8 @@ def test_a_context_with_thousands_of_continuations_is_seen_in_the_rate(oracle: A
 
 def test_the_promise_is_kept_for_documents_that_are_not_yet_in(oracle: Any) -> None:
     """``holds`` with contributions says what it says after they were added, to the bit."""
-    configuration = Configuration(vocabulary=500)
-    memory = Memory(Backend(), configuration, oracle.SEED)
+    configuration = WillshawConfiguration(vocabulary=500)
+    memory = memory_for(Backend(), configuration, oracle.SEED)
     segment = memory.new_segment(first_geometry(configuration, 0, 500))
     rng = np.random.default_rng(6)
     turned = False

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from memodb.memory import Configuration
+from memodb.memory import WillshawConfiguration
 
 DOCUMENTS = (
     (1, (5, 3, 99, 3, 5, 3, 99, 3, 5, 0, 1, 2)),
@@ -23,6 +23,6 @@ GOLDEN = {
 def test_the_digest_of_a_fixed_segment(oracle: Any, shape: tuple[int, int, int, int]) -> None:
     """Where this fails, stores written before no longer match what is memorised now: a migration, not a new value."""
     heads, layers, columns, ones = shape
-    configuration = Configuration(vocabulary=100, heads=heads, layers=layers, columns=columns, ones=ones)
+    configuration = WillshawConfiguration(vocabulary=100, heads=heads, layers=layers, columns=columns, ones=ones)
     world = oracle.World(configuration, DOCUMENTS, (16,) * (layers + 2))
     assert world.segment().digest() == GOLDEN[shape]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memodb.collection import layout
-from memodb.memory import Backend, Configuration, Memory, first_geometry
+from memodb.memory import Backend, WillshawConfiguration, first_geometry, memory_for
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 60))), st.integers(1, 100), st.integers(1, 9))
@@ -30,7 +30,7 @@ def test_batches_lose_and_split_nothing(shape: list[tuple[int, int]], tokens: in
 
 
 def test_every_segment_takes_twice_the_tokens_of_the_one_before() -> None:
-    configuration = Configuration(vocabulary=9, segment_tokens=5000)
+    configuration = WillshawConfiguration(vocabulary=9, segment_tokens=5000)
     assert [layout.capacity(configuration, ordinal) for ordinal in range(4)] == [5000, 10_000, 20_000, 40_000]
 
 
@@ -56,7 +56,7 @@ KINDS = ["none", "one empty", "one token", "random", "one phrase that anything f
 @pytest.mark.parametrize("ordinal", [0, 2])
 def test_a_canonical_segment_keeps_the_promise_in_any_order(oracle: Any, kind: str, ordinal: int) -> None:
     documents = documents_of(kind)
-    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    memory = memory_for(Backend(), WillshawConfiguration(vocabulary=800), oracle.SEED)
     tokens = sum(len(ids) for _, ids in documents)
 
     def segment(order: list[Any]) -> Any:
@@ -79,7 +79,7 @@ def test_a_canonical_segment_keeps_the_promise_in_any_order(oracle: Any, kind: s
 
 def test_a_canonical_segment_is_tight(oracle: Any) -> None:
     documents = documents_of("random")
-    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    memory = memory_for(Backend(), WillshawConfiguration(vocabulary=800), oracle.SEED)
     segment = layout.canonical_segment(
         memory, 0, 12_000, lambda: ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in documents)
     )
@@ -91,7 +91,7 @@ def test_a_canonical_segment_is_tight(oracle: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_grown_segment_keeps_the_promise(oracle: Any, kind: str, headroom: float) -> None:
     documents = documents_of(kind)
-    memory = Memory(Backend(), Configuration(vocabulary=800), oracle.SEED)
+    memory = memory_for(Backend(), WillshawConfiguration(vocabulary=800), oracle.SEED)
     streamed = 0
 
     def stream() -> Any:
@@ -112,7 +112,7 @@ def test_a_grown_segment_keeps_the_promise(oracle: Any, kind: str, headroom: flo
 @settings(deadline=None, max_examples=30)
 def test_any_documents_find_a_segment_that_holds(oracle: Any, data: Any) -> None:
     world = data.draw(oracle.worlds())
-    memory = Memory(Backend(), world.configuration, world.seed)
+    memory = memory_for(Backend(), world.configuration, world.seed)
 
     def stream() -> Any:
         return ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in world.documents)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memodb.memory import Configuration
+from memodb.memory import WillshawConfiguration
 from memodb.memory.codes import context_symbols
 
 
@@ -46,7 +46,7 @@ def test_long_short_empty_equal_and_shared_documents(oracle: Any) -> None:
     documents = [(1, ()), (2, (3,)), (3, (3,)), (4, tuple(rng.integers(0, 50, 5000).tolist()))]
     documents += [(100 + i, (*boilerplate, int(rng.integers(0, 50)))) for i in range(300)]
     documents += [(5, boilerplate), (6, boilerplate), (7, ()), (8, (49,) * 700)]
-    world = oracle.World(Configuration(vocabulary=50), tuple(documents), (40, 60, 100, 60))
+    world = oracle.World(WillshawConfiguration(vocabulary=50), tuple(documents), (40, 60, 100, 60))
     memory = world.memory([documents[::3], documents[1::3], documents[2::3]])
     counts = oracle.counted(world.configuration, documents)
     assert max(counts[2].values()) >= 300
@@ -147,7 +147,7 @@ def test_lightly_filled_memories_answer_exactly_whatever_the_seed(oracle: Any, s
     documents = tuple(
         (i, (*shared[: rng.integers(0, 30)], *rng.integers(0, 300, rng.integers(0, 40)).tolist())) for i in range(12)
     )
-    configuration = Configuration(vocabulary=300, columns=4096, false_recall=1e-6)
+    configuration = WillshawConfiguration(vocabulary=300, columns=4096, false_recall=1e-6)
     world = oracle.World(configuration, documents, (300, 300, 300, 300))
     memory = world.memory([documents[:7], documents[7:]], seed=seed)
     for level, counts in enumerate(oracle.counted(configuration, documents)):
@@ -160,7 +160,7 @@ def test_lightly_filled_memories_answer_exactly_whatever_the_seed(oracle: Any, s
 
 
 def test_another_seed_lays_out_other_matrices(oracle: Any) -> None:
-    world = oracle.World(Configuration(vocabulary=30), ((1, tuple(range(30))),), (20, 20, 20, 20))
+    world = oracle.World(WillshawConfiguration(vocabulary=30), ((1, tuple(range(30))),), (20, 20, 20, 20))
     batch = oracle.batch_of(world.documents)
     left, right = world.empty(seed=b"a" * 32), world.empty(seed=b"b" * 32)
     for segment in (left, right):
@@ -196,14 +196,16 @@ def test_every_window_lists_its_documents(oracle: Any, data: Any) -> None:
 
 
 def test_a_window_never_spans_two_documents(oracle: Any) -> None:
-    world = oracle.World(Configuration(vocabulary=64, window=4), ((1, (1, 2, 3, 4)), (2, (5, 6, 7, 8))), (64,) * 4)
+    world = oracle.World(
+        WillshawConfiguration(vocabulary=64, window=4), ((1, (1, 2, 3, 4)), (2, (5, 6, 7, 8))), (64,) * 4
+    )
     memory = world.memory()
     (found,) = list(memory.documents(np.arange(1, 9)))
     assert list(zip(found[0].tolist(), found[1].tolist(), strict=True)) == [(0, 1), (4, 2)]
 
 
 def test_nothing_asked_and_nothing_held(oracle: Any) -> None:
-    world = oracle.World(Configuration(vocabulary=9), (), (8,) * 4)
+    world = oracle.World(WillshawConfiguration(vocabulary=9), (), (8,) * 4)
     memory = world.memory([])
     assert memory.lookup(oracle.framed(memory, [])).level.tolist() == []
     assert memory.lookup(oracle.framed(memory, [(1,)])).level.tolist() == [-1]
@@ -215,7 +217,7 @@ def test_nothing_asked_and_nothing_held(oracle: Any) -> None:
 
 
 def test_a_memory_is_the_same_whatever_its_segments_are_called(oracle: Any) -> None:
-    world = oracle.World(Configuration(vocabulary=9), ((1, (1, 2)), (2, (3,))), (8,) * 4)
+    world = oracle.World(WillshawConfiguration(vocabulary=9), ((1, (1, 2)), (2, (3,))), (8,) * 4)
     left, right = (
         world.memory(parts) for parts in ([[d] for d in order] for order in (world.documents, world.documents[::-1]))
     )
@@ -225,5 +227,5 @@ def test_a_memory_is_the_same_whatever_its_segments_are_called(oracle: Any) -> N
 
 @given(st.lists(st.lists(st.integers(0, 8), max_size=20), max_size=8))
 def test_a_frame_holds_the_last_tokens_after_begin_marks(oracle: Any, rows: list[list[int]]) -> None:
-    memory = oracle.World(Configuration(vocabulary=9, heads=2, layers=3), (), (8,) * 5).memory([])
+    memory = oracle.World(WillshawConfiguration(vocabulary=9, heads=2, layers=3), (), (8,) * 5).memory([])
     assert oracle.framed(memory, rows).tolist() == [([10] * 8 + row)[-8:] for row in rows]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
+from memodb.memory import KohonenConfiguration, WillshawConfiguration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -266,12 +267,22 @@ class Words:
 def test_residue_of_any_engine(prose: Callable[..., str]) -> None:
     tokenizer = memodb.Tokenizer.shipped()
     first, second = ({f"{name}{n}": prose(50, seed + n) for n in range(4)} for name, seed in (("a", 0), ("b", 100)))
-    exact = exactness.measure(lambda: exactness.Counting(tokenizer, 2000, bytes(32)), first, second)
+    exact = exactness.measure(
+        lambda: exactness.Stored(WillshawConfiguration(tokenizer.vocabulary_size), tokenizer, 2000, bytes(32)),
+        first,
+        second,
+    )
     assert exact.unequal == 0
     assert set(exact.after.values()) == {0.0}
     assert min(exact.before.values()) > 0
     assert len(exact.after) == 8
     assert exactness.measure(Words, first, second).unequal == 0
+    for codes in ("rademacher", "gaussian"):
+        linear = KohonenConfiguration(tokenizer.vocabulary_size, codes=codes, dim=64)
+        found = exactness.measure(lambda: exactness.Stored(linear, tokenizer, 2000, bytes(32)), first, second)  # noqa: B023
+        assert (found.unequal == 0) == linear.exact
+        assert exactness.beside(codes, found, exact=linear.exact).held
+        assert exactness.beside(codes, found, exact=True).held == linear.exact
     left = exactness.measure(lambda: Words(0.01), first, second)
     assert left.unequal > 0
     assert left.after["pairs"] == pytest.approx(left.before["pairs"] / 100)

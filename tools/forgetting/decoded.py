@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy.stats import binomtest, fisher_exact
 import memodb
 from forgetting.measures import Figure
 from memodb.memory.codes import context_symbols
+from memodb.memory.willshaw_memory import WillshawMemory
 
 __all__ = ["SPANS", "Answered", "Traced", "answers", "ask", "contexts", "figures", "trace_all"]
 
@@ -113,7 +115,7 @@ def answers(db: memodb.Store, rows: Rows) -> npt.NDArray[np.bool_]:
         framed[:, -span:] = np.where(rows < 0, memory.configuration.begin, rows)
         symbols = context_symbols(memory.backend.to_device(framed), memory.codebook.contexts)[: level + 1]
         found = np.zeros(len(rows), dtype=bool)
-        for segment in memory.segments.values():
+        for segment in cast(WillshawMemory, memory).segments.values():
             places, _ = segment.read(symbols).candidates(level, memory.backend.xp.arange(len(rows)))
             found[memory.backend.to_host(places)] = True
     return found

@@ -20,6 +20,7 @@ import memodb
 from forgetting import cost, decoded, exactness, extraction, membership, residue
 from forgetting.corpus import Canary, Split, canaries, docstrings, split
 from forgetting.measures import Figure
+from memodb.memory import CODES, Configuration, KohonenConfiguration, WillshawConfiguration
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SEED = 2
@@ -149,7 +150,7 @@ def life(place: Path, sizes: Sizes) -> list[Figure]:
     return [
         Figure("input", "documents, tokens stored at first", f"{len(kept) + len(deleted):,}, {tokens:,}"),
         *residue.figures(left),
-        *decoded.figures(unknown[0], unknown[1], traced, stats.promised_false_recall, stats.false_recall),
+        *decoded.figures(unknown[0], unknown[1], traced, stats.promised_false_recall or 1.0, stats.false_recall),
         *membership.figures(before, after),
         *extraction.figures(extracted),
         *_exactness(groups, tokenizer, verified),
@@ -159,9 +160,20 @@ def life(place: Path, sizes: Sizes) -> list[Figure]:
 def _exactness(groups: Split, tokenizer: memodb.Tokenizer, verified: bool) -> list[Figure]:
     first, second = groups.forgotten, groups.never
     tokens = sum(len(tokenizer.encode(text)) for text in (*first.values(), *second.values()))
-    found = exactness.measure(lambda: exactness.Counting(tokenizer, tokens, bytes(32)), first, second)
+
+    def left(configuration: Configuration) -> exactness.Residue:
+        return exactness.measure(lambda: exactness.Stored(configuration, tokenizer, tokens, bytes(32)), first, second)
+
+    words = tokenizer.vocabulary_size
     common = {span: exactness.shared(tokenizer, first, second, span) for span in (1, 4, 16)}
-    return exactness.figures(found, common, verified)
+    return [
+        *exactness.figures(left(WillshawConfiguration(words)), common, verified),
+        *(
+            exactness.beside(f"MeMo and {codes} codes", left(linear), exact=linear.exact)
+            for codes in CODES
+            for linear in [KohonenConfiguration(words, codes=codes)]
+        ),
+    ]
 
 
 def costs(place: Path, sizes: Sizes) -> list[Figure]:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import memodb
 from forgetting.decoded import contexts
 from forgetting.measures import Figure
-from memodb.memory import Backend, Batch, Configuration, Memory, first_geometry
+from memodb.memory import Backend, Batch, Configuration, first_geometry, memory_for
 
-__all__ = ["Counting", "Engine", "Residue", "figures", "measure", "shared"]
+__all__ = ["Engine", "Residue", "Stored", "beside", "figures", "measure", "shared"]
 
 Matrices = dict[str, npt.NDArray[Any]]
 
@@ -37,11 +37,13 @@ class Engine(Protocol):
         """Every matrix by name, copied."""
 
 
-class Counting:
-    """memodb's engine: one segment of a fixed geometry, so that two memories can be compared cell by cell.
+class Stored:
+    """An engine of memodb's: one segment of a fixed geometry, so that two memories can be compared cell by cell.
 
     Parameters
     ----------
+    configuration : Configuration
+        Of the engine.
     tokenizer : Tokenizer
     tokens : int
         That the geometry is laid out for.
@@ -49,11 +51,10 @@ class Counting:
         The matrices' secret, 32 bytes: equal for memories to be compared.
     """
 
-    def __init__(self, tokenizer: memodb.Tokenizer, tokens: int, seed: bytes) -> None:
-        configuration = Configuration(vocabulary=tokenizer.vocabulary_size)
+    def __init__(self, configuration: Configuration, tokenizer: memodb.Tokenizer, tokens: int, seed: bytes) -> None:
         self._encode = tokenizer.encode
-        self._symbols: dict[str, int] = {}
-        self._segment = Memory(Backend(), configuration, seed).new_segment(first_geometry(configuration, 0, tokens))
+        geometry = first_geometry(configuration, 0, tokens)
+        self._segment = memory_for(Backend(), configuration, seed).new_segment(geometry)
 
     def _batch(self, texts: Mapping[str, str]) -> Batch:
         return Batch.of([(self._symbol(name), self._encode(text)) for name, text in texts.items()])
@@ -69,12 +70,14 @@ class Counting:
         self._segment.subtract(self._segment.contribution(self._batch(texts)))
 
     def matrices(self) -> Matrices:
-        """True counts of every layer and of provenance, and the packed bits that queries read."""
+        """True counts of every counting matrix and the packed bits that queries read; every correlation matrix."""
         found: Matrices = {}
         for number, matrix in enumerate(self._segment.matrices):
             name = "provenance" if matrix is self._segment.provenance else f"layer {number}"
             found[f"counts of {name}"] = matrix.counts_of(np.arange(matrix.rows * matrix.columns))
             found[f"presence of {name}"] = np.unpackbits(matrix.presence.view(np.uint8)).astype(np.int64)
+        for number, correlation in enumerate(self._segment.correlations, 1):
+            found[f"correlations of layer {number}"] = correlation.copy()
         return found
 
 
@@ -127,6 +130,17 @@ def _relative(found: Matrices, reference: Matrices) -> dict[str, float]:
         name: float(np.linalg.norm(found[name].astype(np.float64) - matrix) / np.linalg.norm(matrix.astype(np.float64)))
         for name, matrix in reference.items()
     }
+
+
+def beside(name: str, found: Residue, *, exact: bool) -> Figure:
+    """What another engine leaves of A, as a row to compare with."""
+    return Figure(
+        "exactness",
+        f"the same with {name}: relative residue, most of {len(found.after)} matrices; cells that differ",
+        f"{max(found.after.values()):.1g}; {found.unequal:,} of {found.cells:,}",
+        "0" if exact else "rounding, below 1e-5",
+        found.unequal == 0 if exact else max(found.after.values()) < 1e-5,
+    )
 
 
 def shared(tokenizer: memodb.Tokenizer, first: Mapping[str, str], second: Mapping[str, str], span: int) -> float:
