@@ -24,7 +24,10 @@ SMALL = KohonenConfiguration(vocabulary=30, heads=2, layers=2, dim=64, window=2,
 GAUSSIAN = dataclasses.replace(SMALL, codes="gaussian")
 KINDS = pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
 
-DOCUMENTS = st.lists(st.lists(st.integers(0, 29), max_size=12), min_size=1, max_size=6)
+DOCUMENTS = st.lists(
+    st.lists(st.integers(0, 1), max_size=12) | st.lists(st.integers(0, 29), max_size=12), min_size=1, max_size=6
+)
+"""Of two tokens too: then contexts come again, and are followed by others."""
 
 
 def memory_of(configuration: KohonenConfiguration, *documents: Iterable[Sequence[int]], backend: Any = None) -> Any:
