@@ -9,8 +9,12 @@ result depends on hidden state cannot be tested against its twin.
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +22,12 @@ from memodb.errors import BackendUnavailable, InvalidConfiguration, OutOfMemory
 
 __all__ = ["DEVICES", "Array", "Backend", "backend_for"]
 
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_WORTH_THREADS = 2048
+"""Tokens or contexts of which a batch has so many milliseconds of work that starting threads does not matter."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Array = Any
 """A device array: ``numpy.ndarray`` on the CPU, ``cupy.ndarray`` on the GPU."""
 
@@ -25,7 +35,7 @@ DEVICES = ("cpu", "cuda", "auto")
 
 
 class Backend:
-    """NumPy on the CPU; the subclass below replaces what CuPy spells differently.
+    """NumPy on the CPU; the subclasses below replace what CuPy spells differently, and what is compiled.
 
     Attributes
     ----------
@@ -39,6 +49,31 @@ class Backend:
 
     def __init__(self, xp: ModuleType = np) -> None:
         self.xp = xp
+
+    def kernels_for(self, work: int) -> ModuleType | None:
+        """Compiled twins of what is plain here (:mod:`memodb.memory.fast`), where there are any and they are worth it.
+
+        Parameters
+        ----------
+        work : int
+            Cells that are about to be touched.
+        """
+        return None
+
+    def each(self, function: Callable[[Item], Result], items: Sequence[Item], *, size: int) -> list[Result]:
+        """What a function gives for each of some items, side by side on several cores where that is worth it.
+
+        NumPy and the compiled kernels let go of the interpreter's lock while they work.
+
+        Parameters
+        ----------
+        size : int
+            Tokens or contexts that the whole is about.
+        """
+        if size < _WORTH_THREADS or len(items) < 2 or _CORES < 2:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(min(_CORES, len(items))) as pool:  # made anew: a pool would not survive a fork
+            return list(pool.map(function, items))
 
     def to_device(self, array: np.ndarray) -> Array:
         """A device copy of a host array (the array itself on the CPU)."""
@@ -92,10 +127,40 @@ class Backend:
         return row, place
 
 
+class FastBackend(Backend):
+    """NumPy on the CPU, with kernels that numba compiles.
+
+    They are imported when so much has been done without them that importing them would have taken no longer: a process
+    that appends one document never does.
+
+    Parameters
+    ----------
+    worth : int
+        Cells that are touched without them at first.
+    """
+
+    def __init__(self, worth: int = 1 << 21) -> None:
+        super().__init__()
+        self._left = worth
+        self._kernels: ModuleType | None = None
+
+    def kernels_for(self, work: int) -> ModuleType | None:
+        if self._kernels is None:
+            self._left -= work
+            if self._left < 0:
+                from memodb.memory import fast
+
+                self._kernels = fast
+        return self._kernels
+
+
 class CudaBackend(Backend):
     """CuPy on one CUDA device."""
 
     name = "cuda"
+
+    def each(self, function: Callable[[Item], Result], items: Sequence[Item], *, size: int) -> list[Result]:
+        return [function(item) for item in items]  # the device works side by side by itself
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
@@ -130,31 +195,45 @@ def _cupy() -> ModuleType | None:
         return None
 
 
-def backend_for(device: str = "cpu") -> Backend:
+def backend_for(device: str = "cpu", fast: bool | None = None) -> Backend:
     """The backend of a device name.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "auto"}
         ``"auto"`` takes the GPU where CuPy is installed and finds one, else the CPU.
+    fast : bool, optional
+        On the CPU: whether to use the kernels that numba compiles; where it is installed, if it is not said.
 
     Raises
     ------
     InvalidConfiguration
         The name is none of these.
     BackendUnavailable
-        ``"cuda"`` was asked for and CuPy or a CUDA device is missing.
+        ``"cuda"`` was asked for and CuPy or a CUDA device is missing; or ``fast`` and numba is.
     """
+    if fast is not None and not isinstance(fast, bool):
+        raise InvalidConfiguration(f"fast must be true, false or left out, not {fast!r}")
     if device not in DEVICES:
         raise InvalidConfiguration(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     if device == "cpu":
-        return Backend()
+        return _on_cpu(fast)
     cupy = _cupy()
     if cupy is not None:
         return CudaBackend(cupy)
     if device == "auto":
-        return Backend()
+        return _on_cpu(fast)
     raise BackendUnavailable(
         "device='cuda' needs CuPy and a CUDA device, and this machine lacks one of them: "
         "install memodb[cuda], or open the store with device='cpu' or 'auto'"
     )
+
+
+def _on_cpu(fast: bool | None) -> Backend:
+    if fast is False:
+        return Backend()
+    if importlib.util.find_spec("numba") is not None:
+        return FastBackend()
+    if fast:
+        raise BackendUnavailable("fast=True needs numba: install memodb[fast], or leave fast out")
+    return Backend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 
 import numpy as np
 
@@ -33,8 +34,13 @@ class CodeTable:
         self.columns = columns
         self.block = columns // codes.shape[1]
         bucket = codes[:, 0] * self.block + codes[:, 1] - self.block
-        self._members = xp.argsort(bucket)
-        self._starts = xp.searchsorted(bucket[self._members], xp.arange(self.block * self.block + 1))
+        self.members = xp.argsort(bucket)
+        self.starts = xp.searchsorted(bucket[self.members], xp.arange(self.block * self.block + 1))
+
+    @cached_property
+    def compact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes, members and starts in few bytes, for the kernels: so they stay in a core's cache."""
+        return self.codes.astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
     def decode(self, words: Array) -> tuple[Array, Array]:
         """Items all of whose columns are set.
@@ -53,34 +59,45 @@ class CodeTable:
         blocks = self.codes.shape[1]
         by_block = words.reshape(words.shape[0], blocks, self.block // 64)
         possible = xp.flatnonzero((by_block != 0).any(axis=2).all(axis=1))
-        found_rows, found_items = [], []
-        for part in self._parts(by_block, possible):
-            row, item = self._decode_part(words, part)
-            found_rows.append(row)
-            found_items.append(item)
-        if not found_rows:
+        if not possible.size:
             return xp.zeros(0, dtype=np.int64), xp.zeros(0, dtype=np.int64)
-        row, item = xp.concatenate(found_rows), xp.concatenate(found_items)
+        pairs = self._bits(by_block[possible, 0]).sum(axis=1).astype(np.float64)
+        pairs *= self._bits(by_block[possible, 1]).sum(axis=1)
+        # A pair of columns names a few items, each tested by itself; where there are many pairs, all items are, at
+        # once.
+        each = xp.ceil(pairs * (self.codes.shape[0] / self.block**2 + 1))
+        crowded = each > self.codes.shape[0] // 2
+        parts = [self._decode_part(words, rows) for rows in self._parts(possible[~crowded], each[~crowded])]
+        parts += [
+            self._decode_crowd(words, rows)
+            for rows in self._parts(possible[crowded], xp.full(int(crowded.sum()), float(self.codes.shape[0])))
+        ]
+        row, item = (xp.concatenate([part[i] for part in parts]) for i in (0, 1))
         order = xp.argsort(row * self.codes.shape[0] + item)
         return row[order], item[order]
 
-    def _parts(self, by_block: Array, possible: Array) -> list[Array]:
+    def _parts(self, rows: Array, each: Array) -> list[Array]:
         """Cut the rows so that no part tests more than ``_ITEMS_AT_ONCE`` candidates (one row at least)."""
-        if not possible.size:
+        if not rows.size:
             return []
-        xp = self.backend.xp
-        each = xp.ceil(
-            self._bits(by_block[possible, 0]).sum(axis=1).astype(np.float64)
-            * self._bits(by_block[possible, 1]).sum(axis=1)
-            * (self.codes.shape[0] / self.block**2 + 1)
-        )
-        total = self.backend.to_host(xp.cumsum(each))
+        total = self.backend.to_host(self.backend.xp.cumsum(each))
         if total[-1] <= _ITEMS_AT_ONCE:
-            return [possible]
+            return [rows]
         part = (total // _ITEMS_AT_ONCE).astype(np.int64)
         cuts = np.flatnonzero(np.diff(part)) + 1
-        edges = [0, *cuts.tolist(), possible.size]
-        return [possible[a:b] for a, b in itertools.pairwise(edges)]
+        edges = [0, *cuts.tolist(), rows.size]
+        return [rows[a:b] for a, b in itertools.pairwise(edges)]
+
+    def _decode_crowd(self, words: Array, rows: Array) -> tuple[Array, Array]:
+        """Every item of each row, looked at in turn."""
+        xp = self.backend.xp
+        flat = xp.ascontiguousarray(words[rows]).reshape(-1).view(np.uint8)
+        bits = xp.unpackbits(flat, bitorder="little").reshape(rows.size, self.columns)
+        held = bits[:, self.codes[:, 0]]
+        for j in range(1, self.codes.shape[1]):
+            held &= bits[:, self.codes[:, j]]
+        place, item = xp.nonzero(held)
+        return rows[place], item
 
     def _bits(self, block_words: Array) -> Array:
         """The bits of one block: uint8 (n, c/q)."""
@@ -102,10 +119,10 @@ class CodeTable:
         meet, place = ragged(seconds[row0])
         row = row0[meet]
         bucket = first[meet] * self.block + second[offset[row] + place]
-        start = self._starts[bucket]
-        pick, place = ragged(self._starts[bucket + 1] - start)
+        start = self.starts[bucket]
+        pick, place = ragged(self.starts[bucket + 1] - start)
         row = rows[row[pick]]
-        item = self._members[start[pick] + place]
+        item = self.members[start[pick] + place]
         for j in range(2, self.codes.shape[1]):
             column = self.codes[item, j]
             held = (words[row, column >> 6] >> (column & 63).astype(np.uint64)) & np.uint64(1)

@@ -17,7 +17,7 @@ from memodb.memory.backend import Array, Backend
 from memodb.memory.capacity import code_spread, crosstalk, linear_false_recall, linear_miss
 from memodb.memory.configuration import Geometry, KohonenConfiguration
 from memodb.memory.kohonen import Codes, correlated
-from memodb.memory.memory import Answers, Memory
+from memodb.memory.memory import Answers, Memory, joined, ranked_answers
 from memodb.memory.pairs import DocumentPairs
 from memodb.memory.segment import Codebook, Segment
 
@@ -135,17 +135,10 @@ class KohonenMemory(Memory):
         at_once = max(1, _SCORES_AT_ONCE // max(c.answers, c.longest * c.dim))
         return [contexts[at : at + at_once] for at in range(0, len(contexts), at_once)]
 
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None) -> Answers:
-        parts = [self._answers(part, deepest) for part in self._parts(contexts)]
-        offsets = np.cumsum([0, *(part.level.size for part in parts)])
-        return Answers(
-            np.concatenate([part.row + at for part, at in zip(parts, offsets, strict=False)]),
-            np.concatenate([part.token for part in parts]),
-            np.concatenate([part.support for part in parts]),
-            np.concatenate([part.level for part in parts]),
-        )
+    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
+        return joined([self._answers(part, deepest, most) for part in self._parts(contexts)])
 
-    def _answers(self, contexts: np.ndarray, deepest: int | None) -> Answers:
+    def _answers(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         c, xp = self.codebook.configuration, self.backend.xp
         top = c.layers if deepest is None else deepest
         recalled = self.recalled(self.backend.to_device(contexts))[: top + 1]
@@ -174,12 +167,7 @@ class KohonenMemory(Memory):
             chosen = _ranked(rows, to_host(token), to_host(support), to_host(votes))
             level[rows] = asked
             found.append(chosen)
-        if not found:
-            empty = np.zeros(0, dtype=np.int64)
-            return Answers(empty, empty, empty, level)
-        row, token, support = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.argsort(row, kind="stable")
-        return Answers(row[order], token[order], support[order], level)
+        return ranked_answers(found, level, most)
 
 
 def _ranked(

@@ -7,7 +7,7 @@ segment. A query asks every segment; the longest context that any of them knows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from memodb.memory.codes import window_symbols
 from memodb.memory.configuration import Geometry
 from memodb.memory.segment import Codebook, Segment
 
-__all__ = ["Answers", "Memory"]
+__all__ = ["Answers", "Memory", "joined", "ranked_answers"]
 
 _CONTEXTS_AT_ONCE = 4096
 
@@ -36,17 +36,45 @@ class Answers:
         At least the number of documents in which the token follows the context; summed over segments.
     level : int64 (n,)
         Layer that answered each context, -1 where no layer knows it.
+    total : int64 (n,)
+        Sum of the supports of all candidates of a context, of those too that were not asked for.
     """
 
     row: np.ndarray
     token: np.ndarray
     support: np.ndarray
     level: np.ndarray
+    total: np.ndarray
 
     @property
     def starts(self) -> np.ndarray:
         """Where each context's candidates begin, and the end: int64 (n + 1,)."""
         return np.searchsorted(self.row, np.arange(self.level.size + 1))
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers to contexts that were asked about in parts, in order."""
+    nothing = np.zeros(0, dtype=np.int64)
+    offsets = np.cumsum([0, *(part.level.size for part in parts)])
+    rows = [part.row + at for part, at in zip(parts, offsets, strict=False)]
+    names = ("token", "support", "level", "total")
+    rest = [np.concatenate([nothing, *(getattr(part, name) for part in parts)]) for name in names]
+    return Answers(np.concatenate([nothing, *rows]), *rest)
+
+
+def ranked_answers(
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], level: np.ndarray, most: int | None
+) -> Answers:
+    """Answers from candidates that each layer ranked, of contexts of its own: (rows ascending, tokens, supports)."""
+    nothing = np.zeros(0, dtype=np.int64)
+    row, token, support = (np.concatenate([nothing, *(part[i] for part in found)]) for i in range(3))
+    order = np.argsort(row, kind="stable")
+    row, token, support = row[order], token[order], support[order]
+    total = np.bincount(row, weights=support, minlength=level.size).astype(np.int64)
+    if most is not None:
+        kept = np.arange(row.size) - np.searchsorted(row, row) < most
+        row, token, support = row[kept], token[kept], support[kept]
+    return Answers(row, token, support, level, total)
 
 
 class Memory:
@@ -119,7 +147,7 @@ class Memory:
         rests: np.ndarray = np.minimum(spans[level], lengths + marks)
         return rests
 
-    def lookup(self, contexts: np.ndarray, deepest: int | None = None) -> Answers:
+    def lookup(self, contexts: np.ndarray, deepest: int | None = None, most: int | None = None) -> Answers:
         """What follows each context, from the longest layer that knows it.
 
         Parameters
@@ -128,6 +156,8 @@ class Memory:
             See :meth:`framed`.
         deepest : int, optional
             Highest layer to ask; all by default.
+        most : int, optional
+            Candidates of each context that are wanted, the best; all by default.
 
         Returns
         -------
@@ -136,20 +166,12 @@ class Memory:
             the candidates (no misses).
         """
         parts = [
-            self._lookup_part(contexts[at : at + _CONTEXTS_AT_ONCE], deepest)
+            self._lookup_part(contexts[at : at + _CONTEXTS_AT_ONCE], deepest, most)
             for at in range(0, len(contexts), _CONTEXTS_AT_ONCE)
         ]
-        if not parts:
-            empty = np.zeros(0, dtype=np.int64)
-            return Answers(empty, empty, empty, empty)
-        return Answers(
-            np.concatenate([part.row + i * _CONTEXTS_AT_ONCE for i, part in enumerate(parts)]),
-            np.concatenate([part.token for part in parts]),
-            np.concatenate([part.support for part in parts]),
-            np.concatenate([part.level for part in parts]),
-        )
+        return joined(parts)
 
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None) -> Answers:
+    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
         raise NotImplementedError
 

@@ -171,12 +171,10 @@ class Segment:
         backend = self.codebook.backend
         pairs = document_pairs(backend, self.codebook.configuration, self.codebook.contexts, batch)
         symbols = backend.to_device(batch.symbols)
-        windows = self._tally(
-            len(self.layers), pairs.windows, self.codebook.document_codes(symbols)[pairs.windows.values]
-        )
-        return Contribution(
-            (*self._layer_tallies(pairs), windows), self._layer_correlations(pairs), symbols, int(batch.lengths.sum())
-        )
+        votes = [*self._layer_votes(pairs), (pairs.windows, self.codebook.document_codes(symbols))]
+        tokens = int(batch.lengths.sum())
+        tallies = backend.each(lambda index: self._tally(index, *votes[index]), range(len(votes)), size=tokens)
+        return Contribution(tuple(tallies), self._layer_correlations(pairs), symbols, tokens)
 
     def contributions(self, batches: Iterable[Batch]) -> list[Contribution]:
         """What each of several batches adds; dense sums are held once, by the first."""
@@ -190,19 +188,28 @@ class Segment:
             found.append(fresh)
         return found
 
-    def _layer_tallies(self, pairs: DocumentPairs) -> tuple[Tally, ...]:
-        """What the pairs add to the counting matrices that answer."""
-        return ()
+    def _layer_votes(self, pairs: DocumentPairs) -> list[tuple[PairSet, Array]]:
+        """Pairs of each counting matrix that answers, and the codes of their values."""
+        return []
 
     def _layer_correlations(self, pairs: DocumentPairs) -> tuple[Array, ...]:
         """What the pairs add to the correlation matrices."""
         return ()
 
     def _tally(self, index: int, pairs: PairSet, codes: Array) -> Tally:
-        matrix = self.matrices[index]
-        rows, rotation = self.codebook.keys_of(index, pairs.symbols, matrix.rows)
-        columns = select_columns(codes, rotation, matrix.columns)
-        return tally(matrix.backend, flat_cells(matrix.backend, rows, columns, matrix.columns))
+        """The cells of pairs in counting matrix ``index``, whose values have the codes int64 (values, q)."""
+        matrix, backend, codebook = self.matrices[index], self.codebook.backend, self.codebook
+        small = np.uint32 if matrix.rows * matrix.columns <= 1 << 32 else np.int64  # half the bytes to sort
+        ones, selectors = codebook.key_ones[index], codebook.selectors[index]
+        size = int(pairs.symbols.size) * ones * codes.shape[1]
+        kernels = backend.kernels_for(size)
+        if kernels is None:
+            rows, rotation = codebook.keys_of(index, pairs.symbols, matrix.rows)
+            columns = select_columns(codes[pairs.values], rotation, matrix.columns)
+            return tally(backend, flat_cells(backend, rows, columns, matrix.columns).astype(small))
+        cells = np.empty(size, dtype=small)
+        kernels.cells_of(pairs.symbols, pairs.values, codes, selectors, ones, matrix.rows, matrix.columns, cells)
+        return tally(backend, cells)
 
     def has(self, symbol: int) -> bool:
         """Whether it holds the document of this symbol."""
@@ -213,8 +220,8 @@ class Segment:
     def add(self, contribution: Contribution) -> None:
         """Memorise: add a contribution, computed for this segment's geometry."""
         xp = self.codebook.backend.xp
-        for matrix, part in zip(self.matrices, contribution.tallies, strict=True):
-            matrix.add(part)
+        parts = list(zip(self.matrices, contribution.tallies, strict=True))
+        self.codebook.backend.each(lambda part: part[0].add(part[1]), parts, size=contribution.tokens)
         if contribution.correlations:
             for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
                 correlation += update

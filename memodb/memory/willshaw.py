@@ -25,6 +25,7 @@ import numpy as np
 
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
+from memodb.memory.codes import select_columns
 
 __all__ = ["Tally", "WillshawMatrix", "flat_cells", "tally"]
 
@@ -40,9 +41,13 @@ class Tally:
 
 
 def tally(backend: Backend, cells: Array) -> Tally:
-    """Count repeated cell numbers (n,) int64 by sorting: exact for any multiplicity, no scratch matrix."""
+    """Count repeated cell numbers (n,) by sorting them in place: exact for any multiplicity, no scratch matrix."""
     xp = backend.xp
-    ordered = xp.sort(cells)
+    cells.sort()
+    ordered = cells
+    kernels = backend.kernels_for(ordered.size)
+    if kernels is not None:
+        return Tally(*kernels.run_lengths(ordered))
     first = xp.ones(ordered.size, dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
     places = xp.flatnonzero(first)
@@ -91,6 +96,11 @@ class WillshawMatrix:
 
     def add(self, tally: Tally) -> None:
         """Add a tally to the counts."""
+        kernels = self.backend.kernels_for(tally.cells.size)
+        if kernels is not None:
+            words = self.presence.reshape(-1)
+            beyond = kernels.add(self.cells, words, self.ones, self.columns, tally.cells, tally.counts)
+            tally = Tally(tally.cells[beyond], tally.counts[beyond])
         old = self.counts_of(tally.cells)
         self._store(tally.cells, old, old + tally.counts)
 
@@ -102,15 +112,27 @@ class WillshawMatrix:
         CorruptStore
             A count would fall below zero: what is taken out was never added. Nothing is changed.
         """
-        old = self.counts_of(tally.cells)
-        new = old - tally.counts
-        if bool((new < 0).any()):
+        kernels = self.backend.kernels_for(tally.cells.size)
+        beyond = slice(None) if kernels is None else self.cells[tally.cells] == LARGE
+        old = self.counts_of(tally.cells[beyond])
+        new = old - tally.counts[beyond]
+        missing = bool((new < 0).any())
+        if kernels is not None and not missing:
+            words = self.presence.reshape(-1)
+            done = kernels.subtract(self.cells, words, self.ones, self.columns, tally.cells, tally.counts)
+            missing = done is None
+        if missing:
             raise CorruptStore("a memory holds less than the documents it should forget: run check, and rebuild it")
-        self._store(tally.cells, old, new)
+        self._store(tally.cells[beyond], old, new)
 
     def ones_with(self, tallies: Sequence[Tally]) -> Array:
         """``ones`` as it would be with tallies added: integer (R,), not to be written to."""
-        xp = self.backend.xp
+        xp, kernels = self.backend.xp, self.backend.kernels_for(sum(each.cells.size for each in tallies))
+        if kernels is not None and tallies:
+            words, ones = self.presence.reshape(-1).copy(), self.ones.copy()
+            for each in tallies:
+                kernels.ones_with(words, ones, self.columns, each.cells)
+            return ones
         fresh = [tally.cells[self.cells[tally.cells] == 0] for tally in tallies]
         if not fresh:
             return self.ones
@@ -194,6 +216,38 @@ class WillshawMatrix:
             if beyond.size:
                 flat = xp.stack([row[beyond, None] * self.columns + columns[beyond] for row in rows])
                 least[beyond] = self.counts_of(flat).min(axis=(0, 2))
+        return least
+
+    def support_in_crowds(self, rows: list[Array], rotation: Array, place: Array, codes: Array) -> Array:
+        """As :meth:`support`, for many pairs of few contexts: by the least count of each column over a context's rows.
+
+        Parameters
+        ----------
+        rows : list of int64 (m,)
+            Of the contexts.
+        rotation : int64 (m,)
+        place : int64 (n,)
+            The context of each pair.
+        codes : int64 (n, q)
+            Of its value, not rotated.
+
+        Returns
+        -------
+        int64 (n,)
+        """
+        xp = self.backend.xp
+        by_row = self.cells.reshape(self.rows, self.columns)
+        columns = by_row[rows[0]]
+        for row in rows[1:]:
+            xp.minimum(columns, by_row[row], out=columns)
+        where = select_columns(codes, rotation[place], self.columns)
+        low = columns[place, where[:, 0]]
+        for j in range(1, codes.shape[1]):
+            low = xp.minimum(low, columns[place, where[:, j]])
+        least = low.astype(np.int64)
+        beyond = xp.flatnonzero(low == LARGE)
+        if beyond.size:
+            least[beyond] = self.support([row[place[beyond]] for row in rows], where[beyond])
         return least
 
     def state(self) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ segment knows decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -14,12 +15,19 @@ from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
 from memodb.memory.configuration import Geometry, WillshawConfiguration
 from memodb.memory.decoding import CodeTable
-from memodb.memory.memory import Answers, Memory
-from memodb.memory.pairs import DocumentPairs
+from memodb.memory.memory import Answers, Memory, ranked_answers
+from memodb.memory.pairs import DocumentPairs, PairSet
 from memodb.memory.segment import Codebook, Segment
-from memodb.memory.willshaw import Tally
 
 __all__ = ["Reading", "WillshawCodebook", "WillshawMemory", "WillshawSegment"]
+
+
+_WORK_OF_A_LOOKUP, _WORK_OF_A_CONTEXT = 6000, 100
+"""What asking costs in plain NumPy, in cells that are touched."""
+
+
+_CROWD = 16
+"""Candidates a context from which on the least count of every column is cheaper to find than that of each candidate."""
 
 
 class WillshawCodebook(Codebook):
@@ -73,10 +81,16 @@ class Reading:
         """
         xp = self.segment.codebook.backend.xp
         codes = self.segment.codebook.tokens.codes[tokens]
+        distinct, place = xp.unique(contexts, return_inverse=True)
+        crowded = contexts.size > _CROWD * distinct.size
         agreed: list[Array] = []
         for matrix, (rows, rotation) in zip(self.segment.layers[: level + 1], self.keys, strict=False):
-            columns = select_columns(codes, rotation[contexts], matrix.columns)
-            least = matrix.support([row[contexts] for row in rows], columns)
+            if crowded:
+                context_rows, turns = [row[distinct] for row in rows], rotation[distinct]
+                least = matrix.support_in_crowds(context_rows, turns, place, codes)
+            else:
+                columns = select_columns(codes, rotation[contexts], matrix.columns)
+                least = matrix.support([row[contexts] for row in rows], columns)
             agreed.append(xp.minimum(least, agreed[-1]) if agreed else least)
         return xp.stack(agreed)
 
@@ -86,9 +100,8 @@ class WillshawSegment(Segment):
 
     codebook: WillshawCodebook
 
-    def _layer_tallies(self, pairs: DocumentPairs) -> tuple[Tally, ...]:
-        codes = self.codebook.tokens.codes
-        return tuple(self._tally(index, layer, codes[layer.values]) for index, layer in enumerate(pairs.layers))
+    def _layer_votes(self, pairs: DocumentPairs) -> list[tuple[PairSet, Array]]:
+        return [(layer, self.codebook.tokens.codes) for layer in pairs.layers]
 
     def false_recall(self) -> float:
         """V * max g, in its weakest layer (see :mod:`memodb.memory.capacity`)."""
@@ -97,6 +110,39 @@ class WillshawSegment(Segment):
     def miss_rate(self) -> float:
         """0: what is stored is read."""
         return 0.0
+
+    def lookup(self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None) -> Answers:
+        """What :meth:`WillshawMemory.lookup` gives where this is the only segment, compiled.
+
+        Parameters
+        ----------
+        kernels : module
+            From :meth:`Backend.kernels_for`.
+        contexts : int64 (n, longest)
+        top : int
+            Highest layer to ask.
+        most : int or None
+            Candidates of each context that are wanted.
+        """
+        book, layers = self.codebook, self.layers
+        heads = book.contexts.layers
+        given = (
+            top,
+            most or 0,
+            book.contexts.token,
+            np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64),
+            book.selectors[:-1],
+            book.key_ones[:-1],
+            tuple(matrix.presence for matrix in layers),
+            tuple(matrix.cells for matrix in layers),
+            tuple(matrix.large for matrix in layers),
+            tuple(matrix.large_counts for matrix in layers),
+            *book.tokens.compact,
+        )
+        parts = np.array_split(contexts, 2 if len(contexts) >= 2048 else 1)
+        found = book.backend.each(lambda part: kernels.lookup(part, *given), parts, size=len(contexts))
+        many, tokens, supports, level, total = (np.concatenate(each) for each in zip(*found, strict=True))
+        return Answers(np.repeat(np.arange(len(contexts)), many), tokens, supports, level, total)
 
     def read(self, symbols: list[Array]) -> Reading:
         """Ask every given layer about contexts: see :class:`Reading`.
@@ -129,8 +175,14 @@ class WillshawMemory(Memory):
     def new_segment(self, geometry: Geometry) -> WillshawSegment:
         return WillshawSegment(self.codebook, geometry)
 
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None) -> Answers:
+    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         n = len(contexts)
+        if len(self.segments) == 1:
+            kernels = self.backend.kernels_for(_WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * n)
+            if kernels is not None:
+                (segment,) = self.segments.values()
+                top = self.configuration.layers if deepest is None else deepest
+                return segment.lookup(kernels, contexts, top, most)
         symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         top = self.configuration.layers if deepest is None else deepest
         readings = [segment.read(symbols[: top + 1]) for segment in self.segments.values()]
@@ -143,12 +195,7 @@ class WillshawMemory(Memory):
             rows, tokens, supports = _ranked(*self._candidates(asked, pending, readings))
             level[rows] = asked
             found.append((rows, tokens, supports))
-        if not found:
-            empty = np.zeros(0, dtype=np.int64)
-            return Answers(empty, empty, empty, level)
-        row, token, support = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.argsort(row, kind="stable")
-        return Answers(row[order], token[order], support[order], level)
+        return ranked_answers(found, level, most)
 
     def _candidates(
         self, level: int, pending: np.ndarray, readings: list[Reading]

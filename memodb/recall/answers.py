@@ -150,7 +150,7 @@ def lookup(collection: Collection, contexts: Any, k: int = 10) -> Lookup:
     _require_positive("k", k)
     tokens, lengths = _context_rows(contexts, collection.configuration.vocabulary)
     with collection.reading() as memory:
-        answers = memory.lookup(memory.framed(tokens, lengths))
+        answers = memory.lookup(memory.framed(tokens, lengths), most=k)
     place = np.arange(answers.row.size) - answers.starts[answers.row]
     shown = place < k
     token_ids = np.full((lengths.size, k), -1, dtype=np.int64)
@@ -225,12 +225,13 @@ def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tup
 
 
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
-    answers = memory.lookup(_framed(memory, ids))
+    ahead_too = len(ids) + 1 in memory.configuration.spans
+    answers = memory.lookup(_framed(memory, ids), most=None if ahead_too else k)
     length = int(memory.context_lengths(answers.level, np.array([len(ids)]))[0])
     tokens, supports = answers.token, answers.support
-    total = int(supports.sum())
+    total = int(answers.total[0])
     found: list[Candidate] = []
-    if length < len(ids) and len(ids) + 1 in memory.configuration.spans:
+    if length < len(ids) and ahead_too:
         # One token short of a layer's context. Each candidate completes such a context, and that is either stored or
         # not: the layer above says which candidates follow the whole prompt. The end of a document completes none, so
         # it stays a candidate of the shorter context.
@@ -250,9 +251,8 @@ def _look_ahead(
     level = memory.configuration.spans.index(len(ids) + 1)
     possible = np.flatnonzero(tokens < memory.configuration.end)
     rows = np.column_stack([np.tile(ids, (possible.size, 1)), tokens[possible]])
-    answers = memory.lookup(memory.framed(rows.ravel(), np.full(possible.size, len(ids) + 1)))
-    support = np.bincount(answers.row, weights=answers.support, minlength=possible.size).astype(np.int64)
-    support[answers.level < level] = 0
+    answers = memory.lookup(memory.framed(rows.ravel(), np.full(possible.size, len(ids) + 1)), most=1)
+    support = np.where(answers.level < level, 0, answers.total)
     order = np.argsort(-support, kind="stable")
     order = order[support[order] > 0]
     return possible[order], support[order]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from memodb.memory import backend_for
-from memodb.memory.backend import Backend, CudaBackend
+from memodb.memory.backend import Backend, CudaBackend, FastBackend
 
 
 def _load(name: str) -> ModuleType:
@@ -38,11 +38,14 @@ def device_rules() -> Any:
     return _load("device")
 
 
-@pytest.fixture(scope="session", params=["cpu", "cuda rules", "cuda"])
+@pytest.fixture(scope="session", params=["cpu", "fast", "cuda rules", "cuda"])
 def backend(request: pytest.FixtureRequest, device_rules: Any) -> Backend:
-    """Every backend that can be had: NumPy, CuPy's spelling on CuPy's rules, and CuPy on a device."""
+    """Every backend that can be had: NumPy, compiled, CuPy's spelling on CuPy's rules, and CuPy on a device."""
     if request.param == "cpu":
         return Backend(np)
+    if request.param == "fast":
+        pytest.importorskip("numba", reason="numba is not installed")
+        return FastBackend(worth=0)
     if request.param == "cuda rules":
         return CudaBackend(device_rules.RULES)
     chosen = backend_for("auto")

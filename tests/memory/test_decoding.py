@@ -54,14 +54,14 @@ def test_saturated_rows_are_decoded_in_bounded_parts(monkeypatch: pytest.MonkeyP
     table = CodeTable(Backend(), codes, 256)
     words = np.full((20, 4), 2**64 - 1, dtype=np.uint64)
     parts: list[int] = []
-    plain = table._decode_part
+    plain = table._decode_crowd
 
     def spy(words: np.ndarray, rows: np.ndarray) -> Any:
         parts.append(rows.size)
         return plain(words, rows)
 
-    monkeypatch.setattr(table, "_decode_part", spy)
-    monkeypatch.setattr(decoding, "_ITEMS_AT_ONCE", 3 * (64 * 64 + 200))
+    monkeypatch.setattr(table, "_decode_crowd", spy)
+    monkeypatch.setattr(decoding, "_ITEMS_AT_ONCE", 3 * 200)
     row, item = table.decode(words)
     assert len(parts) > 5
     assert max(parts) <= 4

@@ -1,0 +1,150 @@
+"""The compiled kernels against plain NumPy: the same bytes, the same answers in the same order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memodb.errors import BackendUnavailable, CorruptStore, InvalidConfiguration
+from memodb.memory import Backend, Batch, WillshawConfiguration, backend_for, first_geometry, memory_for
+from memodb.memory.backend import FastBackend
+from memodb.memory.willshaw import Tally, WillshawMatrix, tally
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+SEED = bytes(range(32))
+quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+CELLS = st.lists(st.tuples(st.integers(0, 4 * 256 - 1), st.integers(1, 300)), max_size=30)
+
+
+def alike(ours: WillshawMatrix, theirs: WillshawMatrix) -> None:
+    for name in ("cells", "large", "large_counts", "presence", "ones"):
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+def tally_of(drawn: list[tuple[int, int]]) -> Tally:
+    counts: dict[int, int] = {}
+    for cell, count in drawn:
+        counts[cell] = counts.get(cell, 0) + count
+    cells = sorted(counts)
+    return Tally(np.array(cells, dtype=np.uint32), np.array([counts[cell] for cell in cells], dtype=np.int64))
+
+
+@given(st.lists(st.tuples(CELLS, st.booleans()), max_size=8))
+@quick
+def test_sums_are_the_same_across_a_byte(steps: list[tuple[list[tuple[int, int]], bool]]) -> None:
+    """Counts that cross 255 in both directions, and subtractions of what is not there."""
+    ours, theirs = WillshawMatrix(FastBackend(worth=0), 4, 256), WillshawMatrix(Backend(), 4, 256)
+    for drawn, adds in steps:
+        part = tally_of(drawn)
+        assert np.array_equal(ours.ones_with([part, part]), theirs.ones_with([part, part]))
+        alike(ours, theirs)
+        if adds:
+            ours.add(part)
+            theirs.add(part)
+        else:
+            refused = []
+            for matrix in (ours, theirs):
+                try:
+                    matrix.subtract(part)
+                except CorruptStore:
+                    refused.append(matrix)
+            assert len(refused) in (0, 2)
+        alike(ours, theirs)
+
+
+@given(st.lists(st.integers(0, 50), max_size=200), st.sampled_from([np.uint32, np.int64]))
+@quick
+def test_tallies_are_the_same(cells: list[int], kind: Any) -> None:
+    ours, theirs = (tally(backend, np.array(cells, dtype=kind)) for backend in (FastBackend(worth=0), Backend()))
+    assert np.array_equal(ours.cells, theirs.cells)
+    assert np.array_equal(ours.counts, theirs.counts)
+
+
+@given(st.data())
+@quick
+def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
+    world = data.draw(oracle.worlds(most=6))
+    parts = [list(world.documents)]
+    ours, theirs = world.memory(parts, FastBackend(worth=0)), world.memory(parts)
+    assert ours.digest() == theirs.digest()
+    longest = world.configuration.longest
+    stored = np.concatenate([np.array(tokens, dtype=np.int64) for _, tokens in world.documents] or [np.zeros(0, int)])
+    contexts = ours.framed(np.tile(stored, 2), np.array([stored.size, stored.size]))
+    every = [stored[max(0, at - longest) : at] for at in range(stored.size)]
+    lengths = np.array([len(row) for row in every], dtype=np.int64)
+    contexts = np.concatenate([contexts, ours.framed(np.concatenate([*every, stored[:0]]), lengths)])
+    for deepest in (None, 0, world.configuration.layers):
+        same(ours.lookup(contexts, deepest), theirs.lookup(contexts, deepest))
+
+
+def same(ours: Any, theirs: Any) -> None:
+    for name in ("row", "token", "support", "level"):
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"heads": 2, "layers": 0}, {"heads": 3, "layers": 3}, {"ones": 2, "columns": 256}]
+)
+def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> None:
+    """Thousands of candidates of one context, supports above a byte, and batches that go to several threads."""
+    configuration = WillshawConfiguration(vocabulary=3000, **settings)
+    generator = np.random.default_rng(1)
+    common = [(number + 1, np.array([7, 8, 9, 7, number % 40])) for number in range(700)]
+    crowd = [(1000 + number, np.array([7, number])) for number in range(3000)]
+    prose = [(9000 + number, generator.zipf(1.3, 600) % 3000) for number in range(6)]
+    memories = []
+    for backend in (FastBackend(worth=0), Backend()):
+        memory = memory_for(backend, configuration, SEED)
+        segment = memory.new_segment(first_geometry(configuration, 0))
+        for documents in (common, crowd, prose):
+            segment.add(segment.contribution(Batch.of(documents)))
+        segment.subtract(segment.contribution(Batch.of(common[:100])))
+        memory.segments["a"] = segment
+        memories.append(memory)
+    ours, theirs = memories
+    assert ours.digest() == theirs.digest()
+    longest = configuration.longest
+    text = np.concatenate([np.full(longest, configuration.begin), *(tokens for _, tokens in prose)])
+    contexts = np.lib.stride_tricks.sliding_window_view(text, longest)[:-1]
+    contexts = np.concatenate([contexts, ours.framed(np.array([7, 9, 7]), np.array([1, 2]))])
+    assert len(contexts) > 2048
+    same(ours.lookup(contexts), theirs.lookup(contexts))
+    assert ours.lookup(contexts[-2:-1]).row.size > 2000
+    same(ours.lookup(contexts[:0]), theirs.lookup(contexts[:0]))
+
+
+def test_they_are_imported_when_that_is_worth_it() -> None:
+    backend = FastBackend(worth=100)
+    assert backend.kernels_for(60) is None
+    assert backend.kernels_for(40) is None
+    assert backend.kernels_for(1) is not None
+    assert backend.kernels_for(0) is not None
+    assert Backend().kernels_for(10**9) is None
+
+
+def test_a_process_that_does_little_imports_no_numba(in_process: Any) -> None:
+    source = (
+        "import sys, memodb\n"
+        "with memodb.connect(':memory:') as db:\n"
+        "    db.append('The sky over the harbour was the colour of slate.')\n"
+        "    assert db.complete('The sky over the').steps\n"
+        "print('numba' in sys.modules)"
+    )
+    assert in_process(source).strip() == "False"
+
+
+def test_fast_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(backend_for("cpu"), FastBackend)
+    assert isinstance(backend_for("cpu", fast=True), FastBackend)
+    assert type(backend_for("cpu", fast=False)) is Backend
+    with pytest.raises(InvalidConfiguration, match="fast"):
+        backend_for("cpu", fast="yes")  # type: ignore[arg-type]
+    monkeypatch.setattr("memodb.memory.backend.importlib.util.find_spec", lambda name: None)
+    assert type(backend_for("cpu")) is Backend
+    with pytest.raises(BackendUnavailable, match=r"memodb\[fast\]"):
+        backend_for("cpu", fast=True)
