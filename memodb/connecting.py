@@ -31,6 +31,7 @@ def connect(
     seed: bytes | None = None,
     checkpoint_tokens: int | None = None,
     device: str = "cpu",
+    fast: bool | None = None,
     keys: KeyService | None = None,
     ledger: str | os.PathLike[str] | None = None,
     actor: str | None = None,
@@ -83,6 +84,9 @@ def connect(
         bytes a token.
     device : {"cpu", "cuda", "auto"}
         Where the matrices live.
+    fast : bool, optional
+        On the CPU: whether kernels that numba compiles are used, with the same results; where it is installed
+        (``memodb[fast]``), if it is not said. They are compiled once a machine, in some twenty seconds.
     keys : KeyService, optional
         Where the keys of documents and tiles are kept; a file of the store's otherwise. It must be given again at every
         opening.
@@ -132,6 +136,7 @@ def connect(
         settings={name: value for name, value in settings.items() if value is not None},
         checkpoint_tokens=checkpoint_tokens,
         device=device,
+        fast=fast,
         keys=keys,
         ledger=ledger,
         actor=actor,

@@ -60,6 +60,7 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_tokens: int | None = None
     device: str = "cpu"
+    fast: bool | None = None
     keys: KeyService | None = None
     ledger: str | os.PathLike[str] | None = None
     actor: str | None = None
@@ -223,7 +224,7 @@ def open_engine(path: str | os.PathLike[str], options: Options = Options()) -> E
     if tokens is not None and (type(tokens) is not int or tokens < 1):
         raise InvalidConfiguration(f"checkpoint_tokens must be a whole number from 1 up, not {tokens!r}")
     require_code("actor", options.actor)
-    backend = backend_for(options.device)
+    backend = backend_for(options.device, options.fast)
     bound = None if options.tokenizer is None else Tokenizer.from_file(os.fspath(options.tokenizer))
     if name == MEMORY:
         return _open_memory(backend, bound or Tokenizer.shipped(), options)

@@ -208,11 +208,10 @@ def prove(collection: Collection, segments: tuple[str, ...], *, rebuild: bool) -
         with collection.reading() as memory:
             segment = memory.segments.get(segment_id)
             digest = None if segment is None else segment.digest()
-            held = None if segment is None or not rebuild else segment.imprint()
+            rounds = rebuild and not collection.configuration.exact
+            held = segment.imprint() if segment is not None and rounds else None
         again = rebuilt(collection, segment_id) if rebuild else None
-        residue = None
-        if not collection.configuration.exact and held is not None and again is not None:
-            residue = f"{held.residue(again.imprint()):.1e}"
+        residue = None if held is None or again is None else f"{held.residue(again.imprint()):.1e}"
         proofs.append(SegmentProof(segment_id, digest, None if again is None else again.digest(), rebuild, residue))
     return tuple(proofs)
 

@@ -175,6 +175,12 @@ class Memory:
         """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
         raise NotImplementedError
 
+    def window_symbols(self, tokens: np.ndarray) -> np.ndarray:
+        """Symbols of the windows that start at each place of a token sequence, uint64: equal where the windows are."""
+        if tokens.size < self.configuration.window:
+            return np.zeros(0, dtype=np.uint64)
+        return self.backend.to_host(window_symbols(self.backend.to_device(tokens), self.codebook.contexts))
+
     def documents(self, tokens: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Documents that may hold each window of a token sequence, segment by segment: never misses one that does.
 

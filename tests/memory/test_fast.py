@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import memodb
 from memodb.errors import BackendUnavailable, CorruptStore, InvalidConfiguration
 from memodb.memory import Backend, Batch, WillshawConfiguration, backend_for, first_geometry, memory_for
 from memodb.memory.backend import FastBackend
@@ -136,6 +138,22 @@ def test_a_process_that_does_little_imports_no_numba(in_process: Any) -> None:
         "print('numba' in sys.modules)"
     )
     assert in_process(source).strip() == "False"
+
+
+def test_a_store_answers_the_same_with_and_without(tmp_path: Path, prose: Any) -> None:
+    texts = [prose(300, seed) for seed in range(12)]
+    with memodb.connect(tmp_path / "s", seed=SEED, fast=True) as db:
+        db.append_many({"id": f"{number}", "text": text} for number, text in enumerate(texts))
+        db.delete("3")
+        compiled, digest = answered(db, texts), db.digest()
+    with memodb.connect(tmp_path / "s", fast=False) as db:
+        assert db.check().ok
+        assert db.digest() == digest
+        assert compiled == (
+            [db.next_tokens(text[:80]) for text in texts],
+            db.complete(texts[5][:40]),
+            db.score(texts[6]),
+        )
 
 
 def test_fast_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

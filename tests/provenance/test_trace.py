@@ -45,6 +45,25 @@ def test_runs_are_those_of_the_table(query: list[int], document: list[int], wind
         assert place == first
 
 
+@given(RUNS, RUNS, st.integers(1, 5), st.data())
+@settings(max_examples=200, deadline=None)
+def test_runs_are_found_from_where_windows_may_be_equal(
+    query: list[int], document: list[int], window: int, data: st.DataObject
+) -> None:
+    """From the windows that are, and any others that only seem to be."""
+
+    def begins(sequence: list[int], other: list[int]) -> np.ndarray:
+        windows = {tuple(other[at : at + window]) for at in range(len(other) - window + 1)}
+        places = range(len(sequence) - window + 1)
+        equal = {at for at in places if tuple(sequence[at : at + window]) in windows}
+        false = data.draw(st.sets(st.sampled_from(places), max_size=3)) if places else set()
+        return np.array(sorted(equal | false), dtype=np.int64)
+
+    ours, theirs = np.array(query, dtype=np.int64), np.array(document, dtype=np.int64)
+    found = tracing._common_runs(ours, begins(query, document), theirs, begins(document, query), window)
+    assert sorted(found) == sorted(tracing._runs(ours, theirs, window))
+
+
 @pytest.mark.stress
 @given(st.lists(st.integers(0, 3), max_size=300), st.lists(st.integers(0, 3), max_size=300), st.integers(1, 9))
 @settings(max_examples=2000, deadline=None)
