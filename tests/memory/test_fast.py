@@ -149,11 +149,11 @@ def test_a_store_answers_the_same_with_and_without(tmp_path: Path, prose: Any) -
     with memodb.connect(tmp_path / "s", fast=False) as db:
         assert db.check().ok
         assert db.digest() == digest
-        assert compiled == (
-            [db.next_tokens(text[:80]) for text in texts],
-            db.complete(texts[5][:40]),
-            db.score(texts[6]),
-        )
+        assert compiled == answered(db, texts)
+
+
+def answered(db: memodb.Store, texts: list[str]) -> Any:
+    return [db.next_tokens(text[:80]) for text in texts], db.complete(texts[5][:40]), db.score(texts[6])
 
 
 def test_fast_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
