@@ -135,6 +135,9 @@ class KohonenMemory(Memory):
         at_once = max(1, _SCORES_AT_ONCE // max(c.answers, c.longest * c.dim))
         return [contexts[at : at + at_once] for at in range(0, len(contexts), at_once)]
 
+    def follows(self, context: np.ndarray, token: int, level: int) -> bool:
+        return bool((self.lookup(context[None], deepest=level).token == token).any())
+
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         return joined([self._answers(part, deepest, most) for part in self._parts(contexts)])
 

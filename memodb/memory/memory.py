@@ -169,10 +169,14 @@ class Memory:
             self._lookup_part(contexts[at : at + _CONTEXTS_AT_ONCE], deepest, most)
             for at in range(0, len(contexts), _CONTEXTS_AT_ONCE)
         ]
-        return joined(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
+        raise NotImplementedError
+
+    def follows(self, context: np.ndarray, token: int, level: int) -> bool:
+        """Whether layers 0..level answer a token to a context, int64 (longest,), however many others they answer."""
         raise NotImplementedError
 
     def window_symbols(self, tokens: np.ndarray) -> np.ndarray:

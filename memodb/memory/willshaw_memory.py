@@ -139,9 +139,12 @@ class WillshawSegment(Segment):
             tuple(matrix.large_counts for matrix in layers),
             *book.tokens.compact,
         )
-        parts = np.array_split(contexts, 2 if len(contexts) >= 2048 else 1)
+        parts = np.array_split(contexts, 2) if len(contexts) >= 2048 else [contexts]
         found = book.backend.each(lambda part: kernels.lookup(part, *given), parts, size=len(contexts))
-        many, tokens, supports, level, total = (np.concatenate(each) for each in zip(*found, strict=True))
+        one = len(found) == 1
+        many, tokens, supports, level, total = (
+            found[0] if one else (np.concatenate(each) for each in zip(*found, strict=True))
+        )
         return Answers(np.repeat(np.arange(len(contexts)), many), tokens, supports, level, total)
 
     def read(self, symbols: list[Array]) -> Reading:
@@ -196,6 +199,13 @@ class WillshawMemory(Memory):
             level[rows] = asked
             found.append((rows, tokens, supports))
         return ranked_answers(found, level, most)
+
+    def follows(self, context: np.ndarray, token: int, level: int) -> bool:
+        symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
+        place, asked = (self.backend.to_device(np.array([number])) for number in (0, token))
+        return any(
+            bool(segment.read(symbols).supports(level, place, asked)[level] > 0) for segment in self.segments.values()
+        )
 
     def _candidates(
         self, level: int, pending: np.ndarray, readings: list[Reading]

@@ -220,7 +220,7 @@ def _aligned(collection: Collection, memory: Memory, prompt: str, ids: npt.NDArr
 def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tuple[int, bool]:
     """Tokens that the best answer to a prompt rests on; and whether its first token is ever followed by its second."""
     best = max((candidate.context_length for candidate in _candidates(collection, memory, ids, 1)), default=0)
-    linked = len(ids) > 1 and bool((memory.lookup(_framed(memory, ids[:1]), deepest=0).token == ids[1]).any())
+    linked = len(ids) > 1 and memory.follows(_framed(memory, ids[:1])[0], int(ids[1]), 0)
     return best, linked
 
 

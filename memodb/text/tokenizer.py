@@ -95,6 +95,7 @@ class Tokenizer:
         known = np.zeros(self.vocabulary_size, dtype=bool)
         known[list(vocabulary.values())] = True
         self._known = known
+        self._pieces: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.vocabulary_size} tokens, sha256 {self.digest[:12]}>"
@@ -281,14 +282,17 @@ class Tokenizer:
             return self._engine.decode(known, skip_special_tokens=False)
 
     def piece(self, token_id: int) -> str:
-        """Return the text of one token, undecodable bytes as U+FFFD.
+        """Return the text of one token, undecodable bytes as U+FFFD. What was asked before is remembered.
 
         Raises
         ------
         InvalidInput
             If the id is no integer or not in the vocabulary.
         """
-        return self.decode([token_id])
+        piece = self._pieces.get(token_id)
+        if piece is None:
+            piece = self._pieces[token_id] = self.decode([token_id])
+        return piece
 
     def pieces(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[str]:
         """Return ``[piece(i) for i in ids]``.
