@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check stress mutants memory forgetting docs format clean
+.PHONY: demo test check stress mutants memory forgetting paper paper-full bench docs format clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memodb needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
@@ -35,6 +35,18 @@ memory: $(READY) ## the figures of docs/memory.md, on the installed Python's lib
 
 forgetting: $(READY) ## the figures of docs/forgetting.md, some ten minutes
 	$(BIN)/python tools/forgetting/run.py --write docs
+
+paper: $(READY) ## the figures of docs/paper.md that are not measured yet, at quick sizes
+	$(BIN)/python tools/paper/run.py all --write docs
+
+paper-full: $(READY) ## every figure of docs/paper.md that a CPU can measure; hours
+	$(BIN)/python tools/paper/run.py all --seeds 1,2,3
+	$(BIN)/python tools/paper/run.py all --dims 512,1024,2048,4096 --write docs
+
+bench: $(READY)  ## memodb beside its goals and its peers, on a machine that does nothing else; some twenty minutes
+	-$(BIN)/python -m pip install --quiet --only-binary :all: tokengrams
+	-$(BIN)/python -m pip install --quiet --only-binary :all: infini-gram
+	$(BIN)/python tools/bench/run.py all --write docs
 
 docs: $(READY)   ## what is generated: the reference of the command line
 	$(BIN)/python tools/build_cli_reference.py

@@ -1,0 +1,72 @@
+"""The command: what is asked for is measured, printed, and put into the page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import compare, goals, growth, page, profile, stream
+from bench.machine import describe, memory_rates
+
+__all__ = ["main"]
+
+QUESTIONS = ("goals", "peers", "growth", "profile")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write where that is wanted; 0 also where a goal is missed, because machines differ."""
+    parser = argparse.ArgumentParser(prog="python tools/bench/run.py", description=__doc__)
+    parser.add_argument("question", choices=[*QUESTIONS, "all"])
+    parser.add_argument("--tokens", type=_number, default=1_000_000, help="of the store; 1,000,000 by default")
+    parser.add_argument("--device", default="cpu", help="where memodb's matrices live: cpu, cuda or auto")
+    parser.add_argument("--repeats", type=_number, default=7, help="of each timing; 7 by default")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="put it into DOCS/benchmarks.md, with its plots")
+    wanted = parser.parse_args(arguments)
+    sizes = goals.Sizes(repeats=wanted.repeats, builds=max(1, round(wanted.repeats / 3)))
+    given = stream.read(wanted.tokens, sizes.spare)
+    say(given.describe())
+    asked = QUESTIONS if wanted.question == "all" else (wanted.question,)
+    figures: list[goals.Figure] = []
+
+    def publish(section: str, table: str) -> None:
+        """At once, so that what was measured is not lost with what comes after it."""
+        text = f"{describe(given)}\n\n{table}"
+        print(f"{section}\n\n{text}\n", flush=True)
+        if wanted.write is not None and section in asked:
+            page.write(wanted.write / "benchmarks.md", section, text)
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if "peers" in asked:
+            compared = compare.compare(given, wanted.repeats, device=wanted.device, say=say)
+            publish("peers", page.comparison_table(compared))
+        if "profile" in asked:
+            measured, lines = profile.profiles(place / "profile", given, device=wanted.device, say=say)
+            rates = [memory_rates(megabytes) for megabytes in (1, 8, 64, 512)]
+            publish("profile", f"{page.profile_table(measured)}\n\n{page.rates_table(rates, lines)}")
+        if "goals" in asked:
+            figures += goals.measure(place / "goals", given, sizes, device=wanted.device, say=say)
+            publish("goals", page.goals_table(figures))
+    if "growth" in asked:
+        points = growth.grow(growth.sizes(wanted.tokens), min(wanted.repeats, 3), device=wanted.device, say=say)
+        publish("growth", page.growth_table(points))
+        figures += growth.figures(points)
+        publish("goals", page.goals_table(figures))  # once more: growth has goals too
+        if wanted.write is not None:
+            page.draw(points, wanted.write)
+    return 0
+
+
+def _number(text: str) -> int:
+    """1000000 or 1_000_000 or 1,000,000."""
+    value = int(text.replace(",", ""))
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
