@@ -21,7 +21,7 @@ from typing import Any
 from memodb import erasure
 from memodb.catalog import Catalog, Filters, Scope, documents, history, now, registry
 from memodb.catalog.columns import aware
-from memodb.catalog.connection import MEMORY
+from memodb.catalog.engines import MEMORY
 from memodb.catalog.history import BackupRow
 from memodb.cipher import KeyService, MemoryKeys
 from memodb.collection import Collection, check

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from memodb.catalog import Catalog, CollectionRow, erasing, registry
 from memodb.catalog.columns import identifier
-from memodb.catalog.connection import MEMORY
+from memodb.catalog.engines import MEMORY
 from memodb.catalog.pragmas import journal_mode
 from memodb.cipher import KeyService, MemoryKeys
 from memodb.collection import AuditLog, Collection, finish_deletions, require_code

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import Pool, QueuePool, StaticPool
+from sqlalchemy.pool import Pool
 
 from memodb.catalog import media, registry, schema
 from memodb.catalog.contents import KEYS
+from memodb.catalog.engines import KIND, MEMORY, engine_for
 from memodb.catalog.failures import mapped
 from memodb.catalog.pragmas import BUSY_TIMEOUT, connect
 from memodb.cipher import KeyService
@@ -29,10 +29,8 @@ from memodb.errors import (
     SyncFailed,
 )
 
-__all__ = ["MEMORY", "Catalog"]
+__all__ = ["Catalog"]
 
-MEMORY: Final = ":memory:"
-_KIND: Final = "memodb_kind"
 _REWRITE: Final = "rewrite due"
 """The setting that tells of an upgrade whose file is still to be rewritten."""
 
@@ -66,7 +64,7 @@ class Catalog:
         self._owner: int | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watching = threading.Lock()
-        self._engine = _engine(path, read_only=read_only, timeout=timeout)
+        self._engine = engine_for(path, read_only=read_only, timeout=timeout)
         # dispose() gives an engine a new pool; sessions that end after close() return their connections to this one.
         self._pool: Pool = self._engine.pool
 
@@ -189,7 +187,7 @@ class Catalog:
             # Before BEGIN, where alone it takes effect: rebuilding a table would delete its children's rows.
             driver.execute("PRAGMA foreign_keys=OFF").close()
             try:
-                with connection.execution_options(**{_KIND: "write"}).begin():
+                with connection.execution_options(**{KIND: "write"}).begin():
                     found = schema.read_revision(driver)
                     if expected is None and found is not None:
                         raise Conflict(f"{self.path} holds a catalog already; open it instead of creating it")
@@ -247,7 +245,7 @@ class Catalog:
     @contextlib.contextmanager
     def _session(self, kind: str) -> Iterator[Session]:
         self.require_usable()
-        engine = self._engine.execution_options(**{_KIND: kind})
+        engine = self._engine.execution_options(**{KIND: kind})
         try:
             with (
                 self._poisonable(),
@@ -441,46 +439,6 @@ class Catalog:
             raise StoreClosed(f"the catalog {self.path} was closed; open it again")
         if os.getpid() != self._pid:
             raise StoreError(f"the catalog {self.path} was opened before a fork; open it again in this process")
-
-
-def _engine(path: str, *, read_only: bool, timeout: float) -> Engine:
-    pool: dict[str, Any] = (
-        {"poolclass": StaticPool}
-        if path == MEMORY
-        # No upper bound: SQLite limits writers itself, and waiting for a pool would only time out unexplained.
-        else {"poolclass": QueuePool, "pool_size": 4, "max_overflow": -1}
-    )
-    engine = create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: connect(path, read_only=read_only, timeout=timeout),
-        hide_parameters=True,  # an error's text goes to logs; documents must not
-        **pool,
-    )
-    event.listen(engine, "begin", _begin)
-    if path != MEMORY:
-        event.listen(engine, "handle_error", _give_up_undone)
-    return engine
-
-
-def _begin(connection: Connection) -> None:
-    # The driver would begin nothing before a SELECT and would commit before DDL, so its own transactions are off
-    # (isolation_level=None) and these are the only ones. query_only makes a write in a reader's session an error;
-    # otherwise it would work, and be undone without a word when the session ends.
-    writing = connection.get_execution_options().get(_KIND) == "write"
-    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
-def _give_up_undone(context: ExceptionContext) -> None:
-    # A full disk or failing device makes SQLite undo the whole transaction by itself. Statements after it would each
-    # commit alone, so the session's connection is given up: what is tried next raises until the block is left.
-    if context.connection is None or not isinstance(context.original_exception, sqlite3.Error):
-        return
-    if not (context.statement or "BEGIN").startswith(("BEGIN", "PRAGMA")):
-        driver = context.connection.connection.driver_connection
-        if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
-            context.is_disconnect = True
-            context.invalidate_pool_on_disconnect = False
 
 
 def _driver(connection: object) -> sqlite3.Connection:

@@ -138,7 +138,7 @@ class Codes:
         return self.backend.xp.sign(encoded) if self.configuration.codes == "rademacher" else encoded
 
     def stream(self, tokens: Array) -> Iterator[tuple[int, int, Array, Array | None]]:
-        """Keys and encodings of every context in a stream of token ids, layer by layer, part by part.
+        """Keys and encodings of every context in a stream of token ids, part by part, in each part layer by layer.
 
         Parameters
         ----------
@@ -148,27 +148,33 @@ class Codes:
         ------
         level, start, keys, encodings : int, int, float32 (m, d), float32 (m, d) or None
             Row i is the context of h^level tokens that *ends before* place start + i; the last layer encodes nothing.
-            A part is made only when it is asked for; the encodings of a whole stream are held for the layer above.
+            Parts overlap by the longest context, so that no more than a part is ever held.
         """
         c, xp = self.configuration, self.backend.xp
-        below, stride = None, 1
-        at_once = max(1, _BLOCK_NUMBERS // (c.heads * c.dim))
-        for level in range(1, c.layers + 1):
-            width = stride * c.heads
-            # below[p] is the block that ends with place p
-            above = None
-            if level < c.layers:
-                above = xp.zeros((int(tokens.size), c.dim), dtype=np.float32)
-            for start in range(width - 1, int(tokens.size), at_once):
-                ends = xp.arange(start, min(start + at_once, int(tokens.size)))
-                places = sliding(self.backend, ends, c.heads, stride)
-                blocks = self.vectors[tokens[places]] if below is None else below[places]
-                encoded = None
-                if above is not None:
-                    encoded = self.encodings(level, blocks)
-                    above[start : start + encoded.shape[0]] = encoded
-                yield level, start + 1, self.keys(level, blocks), encoded
-            below, stride = above, width
+        size = max(c.longest, _BLOCK_NUMBERS // (c.heads * c.dim))
+        for begin in range(0, int(tokens.size), size):
+            low = max(0, begin - c.longest)
+            part = tokens[low : begin + size]
+            below, first, stride = (
+                self.vectors[part],
+                0,
+                1,
+            )  # row i of ``below`` is the block that ends with place first + i
+            for level in range(1, c.layers + 1):
+                reach = (c.heads - 1) * stride
+                rows = below.shape[0] - reach
+                if rows <= 0:
+                    break
+                blocks = below[sliding(self.backend, xp.arange(reach, below.shape[0]), c.heads, stride)]
+                encodings = self.encodings(level, blocks) if level < c.layers else None
+                first += reach
+                known = max(0, begin - low - first)  # of the part before
+                if known < rows:
+                    above = None if encodings is None else encodings[known:]
+                    yield level, low + first + known + 1, self.keys(level, blocks[known:]), above
+                if encodings is None:
+                    break
+                below, stride = encodings, stride * c.heads
 
     def context_keys(self, contexts: Array, correlations: list[list[Array]] | None = None) -> list[Array]:
         """Keys of whole contexts, one a layer, and of the last token alone.

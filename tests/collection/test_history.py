@@ -65,7 +65,7 @@ def same_documents_same_digest(
 
 
 @given(DOCUMENTS, HISTORY, HISTORY, st.data())
-@settings(max_examples=7, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_after_compaction_only_the_documents_tell(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], documents: Any, first: Any, then: Any, data: Any
 ) -> None:

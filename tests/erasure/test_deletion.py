@@ -297,14 +297,14 @@ def test_another_threads_commit_does_not_spoil_a_proof(
     with fresh(tmp_path / "s") as db:
         fill(db)
         other = threading.Thread(target=lambda: db.append("meanwhile", id="a"))
-        rebuilt = verification.rebuilt_digest
+        rebuilt = verification.rebuilt
 
         def slow(*arguments: Any) -> Any:
             other.start()
             other.join(0.3)
             return rebuilt(*arguments)
 
-        monkeypatch.setattr(verification, "rebuilt_digest", slow)
+        monkeypatch.setattr(verification, "rebuilt", slow)
         assert db.delete("a").verified
         other.join(10)
         assert db.text("a") == "meanwhile"

@@ -36,18 +36,20 @@ def tally_of(drawn: list[tuple[int, int]]) -> Tally:
     return Tally(np.array(cells, dtype=np.uint32), np.array([counts[cell] for cell in cells], dtype=np.int64))
 
 
-@given(st.lists(st.tuples(CELLS, st.booleans()), max_size=8))
+@given(st.lists(st.tuples(CELLS, st.sampled_from(["add", "add", "undo", "subtract"])), max_size=8))
 @quick
-def test_sums_are_the_same_across_a_byte(steps: list[tuple[list[tuple[int, int]], bool]]) -> None:
-    """Counts that cross 255 in both directions, and subtractions of what is not there."""
+def test_sums_are_the_same_across_a_byte(steps: list[tuple[list[tuple[int, int]], str]]) -> None:
+    """Counts that cross 255 in both directions, come back to 0, and subtractions of what is not there."""
     ours, theirs = WillshawMatrix(FastBackend(worth=0), 4, 256), WillshawMatrix(Backend(), 4, 256)
-    for drawn, adds in steps:
-        part = tally_of(drawn)
+    added: list[Tally] = []
+    for drawn, verb in steps:
+        part = added.pop() if verb == "undo" and added else tally_of(drawn)
         assert np.array_equal(ours.ones_with([part, part]), theirs.ones_with([part, part]))
         alike(ours, theirs)
-        if adds:
+        if verb == "add":
             ours.add(part)
             theirs.add(part)
+            added.append(part)
         else:
             refused = []
             for matrix in (ours, theirs):
@@ -85,7 +87,7 @@ def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
 
 
 def same(ours: Any, theirs: Any) -> None:
-    for name in ("row", "token", "support", "level"):
+    for name in ("row", "token", "support", "level", "total"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 
 
@@ -98,6 +100,8 @@ def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> N
     generator = np.random.default_rng(1)
     common = [(number + 1, np.array([7, 8, 9, 7, number % 40])) for number in range(700)]
     crowd = [(1000 + number, np.array([7, number])) for number in range(3000)]
+    # many continuations of each length of context, some of them common
+    crowd += [(20_000 + number, np.array([5] * 27 + [6, 7, 8, number % 2500])) for number in range(3000)]
     prose = [(9000 + number, generator.zipf(1.3, 600) % 3000) for number in range(6)]
     memories = []
     for backend in (FastBackend(worth=0), Backend()):
@@ -113,11 +117,37 @@ def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> N
     longest = configuration.longest
     text = np.concatenate([np.full(longest, configuration.begin), *(tokens for _, tokens in prose)])
     contexts = np.lib.stride_tricks.sliding_window_view(text, longest)[:-1]
+    after = np.array([5] * 27 + [6, 7, 8])
+    contexts = np.concatenate([contexts, ours.framed(after, np.array([30])), ours.framed(after[-4:], np.array([4]))])
     contexts = np.concatenate([contexts, ours.framed(np.array([7, 9, 7]), np.array([1, 2]))])
     assert len(contexts) > 2048
     same(ours.lookup(contexts), theirs.lookup(contexts))
     assert ours.lookup(contexts[-2:-1]).row.size > 2000
     same(ours.lookup(contexts[:0]), theirs.lookup(contexts[:0]))
+
+
+def test_the_best_few_are_those_of_the_whole_list() -> None:
+    """However few are asked for, the best come in their order, and the total is of all."""
+    generator = np.random.default_rng(5)
+    documents = [(number + 1, np.append(generator.zipf(1.4, 40) % 500, number % 400)) for number in range(900)]
+    configuration = WillshawConfiguration(vocabulary=500)
+    for backend in (FastBackend(worth=0), Backend()):
+        memory = memory_for(backend, configuration, SEED)
+        segment = memory.new_segment(first_geometry(configuration, 0, 30_000))
+        segment.add(segment.contribution(Batch.of(documents)))
+        memory.segments["a"] = segment
+        contexts = memory.framed(np.arange(1, 60), np.ones(59, dtype=np.int64))
+        whole = memory.lookup(contexts, 0)
+        assert np.array_equal(whole.total, np.bincount(whole.row, weights=whole.support, minlength=59))
+        assert np.diff(whole.starts).max() > 150
+        for most in (1, 3, 64, 65, 100):
+            few = memory.lookup(contexts, 0, most)
+            kept = np.arange(whole.row.size) - whole.starts[whole.row] < most
+            assert np.array_equal(few.row, whole.row[kept])
+            assert np.array_equal(few.token, whole.token[kept])
+            assert np.array_equal(few.support, whole.support[kept])
+            assert np.array_equal(few.total, whole.total)
+            assert np.array_equal(few.level, whole.level)
 
 
 def test_they_are_imported_when_that_is_worth_it() -> None:

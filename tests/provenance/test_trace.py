@@ -117,8 +117,18 @@ def test_offsets_are_characters(fresh: Callable[..., memodb.Store], text: str, d
         for span in spans:
             assert span.text == text[start:end][span.start : span.end]
             (source,) = span.documents
+            assert source.offset in db.tokenizer.encode_with_offsets(text)[1][:, 0]
             if "�" not in "".join(db.tokenizer.pieces(db.tokenizer.encode(text))):
                 assert text[source.offset : source.offset + len(span.text)] == span.text
+
+
+def test_a_span_that_begins_inside_of_a_character_is_told_at_that_character(fresh: Callable[..., memodb.Store]) -> None:
+    """The two faces differ in their third byte of four, so the common run begins with the fourth."""
+    with fresh(window=2) as db:
+        db.append("seen: 😀 and nothing else", id="a")
+        (span,) = db.trace("told: 🙀 and nothing else")[-1:]
+        assert span.text == "🙀 and nothing else"
+        assert span.documents == (memodb.Source("a", 6),)
 
 
 def test_an_altered_quotation_is_traced_around_the_change(fresh: Callable[..., memodb.Store]) -> None:

@@ -31,7 +31,7 @@ def filled(db: memodb.Store, model: Any, texts: Sequence[str]) -> Any:
 
 
 @given(TEXTS, st.integers(0, 99))
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=9, deadline=None)
 def test_lookups_agree_with_the_model(
     fresh: Callable[..., memodb.Store], model: Any, texts: list[str], seed: int
 ) -> None:
@@ -147,7 +147,7 @@ def test_the_layer_above_says_what_follows_a_prompt_one_token_short(fresh: Calla
 
 
 @given(TEXTS, st.integers(0, 99), st.integers(1, 5))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_lookup_takes_rows_and_arrays_alike(
     fresh: Callable[..., memodb.Store], model: Any, texts: list[str], seed: int, k: int
 ) -> None:
@@ -357,7 +357,7 @@ def test_settings_of_a_completion_are_checked(fresh: Callable[..., memodb.Store]
 
 
 @given(TEXTS, st.integers(0, 99))
-@settings(max_examples=18, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_scores_say_what_is_known(fresh: Callable[..., memodb.Store], model: Any, texts: list[str], seed: int) -> None:
     with fresh(false_recall=1e-9) as db:
         expected = filled(db, model, texts)
