@@ -28,7 +28,7 @@ def codes(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def opened(fresh: Callable[..., memodb.Store], tmp_path: Path, codes: str) -> Iterator[memodb.Store]:
-    with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=256) as db:
+    with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=512) as db:
         for name, text in TEXTS.items():
             db.append(text, id=name, source="notebook", subject=name)
         yield db
@@ -59,7 +59,7 @@ def test_figures_name_the_engine_and_promise_nothing(opened: memodb.Store) -> No
     stats = opened.stats()
     (segment,) = stats.segments
     assert (stats.engine, stats.promised_false_recall) == ("kohonen", None)
-    assert segment.layer_cells == 2 * 256 * 256
+    assert segment.layer_cells == 2 * 512 * 512
     assert segment.read_bytes == 4 * segment.layer_cells
     assert 0 <= segment.miss_rate < 1e-6
     assert 0 <= segment.false_recall <= stats.false_recall < 1e-6
@@ -79,7 +79,7 @@ def test_a_deletion_says_whether_it_is_exact(
         assert proof.digest == proof.rebuilt_digest
         assert "residue" not in proof.to_dict()
         assert layer["result"] == "verified"
-        with fresh(engine="kohonen", dim=256) as never:
+        with fresh(engine="kohonen", dim=512) as never:
             never.append_many({"id": name, "text": TEXTS[name]} for name in ("key", "tea"))
             assert never.digest() == opened.digest()
     else:
