@@ -19,6 +19,7 @@ __all__ = [
     "ENGINES",
     "EXACT_FLOAT32",
     "FIRST_CAPACITY",
+    "MOST_LAYERS",
     "PROVENANCE_PASS_RATE",
     "Configuration",
     "Geometry",
@@ -29,6 +30,8 @@ __all__ = [
 PROVENANCE_PASS_RATE = 2e-5
 """False candidates per window and document of the provenance layer. The catalog verifies every candidate, so this buys
 speed, not truth: at 25 cells a window the least false work that the space allows."""
+
+MOST_LAYERS = 6
 
 MOST_CELLS = 1 << 34
 """Cells of one matrix, far beyond any use: what a damaged catalog may at most ask memory for."""
@@ -82,7 +85,7 @@ class Configuration:
             require(isinstance(value, int) and not isinstance(value, bool), f"{name} must be an int, not {value!r}")
         require(1 <= self.vocabulary < 2**31 - 2, f"vocabulary must be 1..2**31-3, not {self.vocabulary}")
         require(2 <= self.heads <= 16, f"heads must be 2..16, not {self.heads}")
-        require(0 <= self.layers <= 6, f"layers must be 0..6, not {self.layers}")
+        require(0 <= self.layers <= MOST_LAYERS, f"layers must be 0..{MOST_LAYERS}, not {self.layers}")
         require(self.heads**self.layers <= 4096, f"heads**layers must be at most 4096, not {self.heads**self.layers}")
         require(2 <= self.window <= 64, f"window must be 2..64 tokens, not {self.window}")
         require(

@@ -387,7 +387,7 @@ def lookup(
     tokens, supports = np.empty(4 * n + 16, dtype=np.int64), np.empty(4 * n + 16, dtype=np.int64)
     below = np.empty(contexts.shape[1], dtype=np.uint64)
     symbols = np.empty(layers.shape[0] + 1, dtype=np.uint64)
-    rows = np.empty((top + 1, max(key_ones)), dtype=np.int64)
+    rows = np.empty((top + 1, key_ones.max()), dtype=np.int64)
     rotations = np.empty(top + 1, dtype=np.int64)
     agreed = np.empty((top + 1, words), dtype=np.uint64)
     common = np.empty(words, dtype=np.uint64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
-from memodb.memory.configuration import Geometry, WillshawConfiguration
+from memodb.memory.configuration import MOST_LAYERS, Geometry, WillshawConfiguration
 from memodb.memory.decoding import CodeTable
 from memodb.memory.memory import Answers, Memory, ranked_answers
 from memodb.memory.pairs import DocumentPairs, PairSet
@@ -126,17 +126,19 @@ class WillshawSegment(Segment):
         """
         book, layers = self.codebook, self.layers
         heads = book.contexts.layers
+        spare = MOST_LAYERS - len(layers) + 1  # one signature for any number of layers: compiling takes seconds
+        padded = [*layers, *layers[-1:] * spare]
         given = (
             top,
             most or 0,
             book.contexts.token,
             np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64),
-            book.selectors[:-1],
-            book.key_ones[:-1],
-            tuple(matrix.presence for matrix in layers),
-            tuple(matrix.cells for matrix in layers),
-            tuple(matrix.large for matrix in layers),
-            tuple(matrix.large_counts for matrix in layers),
+            (*book.selectors[:-1], *book.selectors[-1:] * spare),
+            np.array(book.key_ones[:-1]),
+            tuple(matrix.presence for matrix in padded),
+            tuple(matrix.cells for matrix in padded),
+            tuple(matrix.large for matrix in padded),
+            tuple(matrix.large_counts for matrix in padded),
             *book.tokens.compact,
         )
         parts = np.array_split(contexts, 2) if len(contexts) >= 2048 else [contexts]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,8 @@ def test_an_interruption_says_what_is_stored(
     monkeypatch.setattr(memodb.Store, "append_many", interrupted)
     lines = "".join(f'{{"text": "Line {n}.", "id": "{n}"}}\n' for n in range(4000))
     said = call("import", "-", "--format", "jsonl", stdin=lines, code=130)
-    (number,) = [int(word.replace(",", "").strip(".")) for word in said.stderr.split() if word[0].isdigit()]
-    assert number == len(ids(store)) > 0
+    (number,) = re.findall(r"new documents stored: ([\d,]+)\.", said.stderr)
+    assert int(number.replace(",", "")) == len(ids(store)) > 0
 
 
 def test_progress_in_a_log(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

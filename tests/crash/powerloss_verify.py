@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -407,31 +406,6 @@ class Replay:
         return trace.read_bytes() if status == 0 else None
 
 
-class _Statements(dict[Any, Any]):
-    """Compiled statements, whichever engine they were compiled for: all are of one kind."""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return super().get(key[1:], default)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key[1:], value)
-
-
-def share_statements() -> None:
-    """Let the engines of this process share compiled statements: each state opens a store, and so makes an engine.
-
-    Nothing but speed: compiling the same statements again took a third of the time.
-    """
-    connection = importlib.import_module("memodb.catalog.connection")
-    plain, statements = connection.create_engine, _Statements()
-
-    def create_engine(*args: Any, execution_options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        options = {**(execution_options or {}), "compiled_cache": statements}
-        return plain(*args, execution_options=options, **kwargs)
-
-    connection.create_engine = create_engine  # type: ignore[attr-defined]
-
-
 def _require_destroyed(image: model.Image, root: Path) -> None:
     """What held deleted documents was off the disk when the deletion was acknowledged, not only after a reopen."""
     tiles = {name for name in image if name.startswith(f"{workload.STORE}/segments/")}
@@ -447,7 +421,6 @@ def main(argument: str) -> None:
         given["only"] = tuple(given["only"])
     job = Job(**given)
     workload.use_journal(job.journal)
-    share_statements()
     result = Replay(job).run()
     sys.stdout.write(json.dumps(dataclasses.asdict(result)) + "\n")
 
