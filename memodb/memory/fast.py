@@ -26,10 +26,15 @@ _FEW = 64
 """Candidates up to which choosing the best is faster than ordering all."""
 _ONE = np.uint64(1)
 
-_compiled: Any = njit(cache=True, nogil=True)
+
+def _compiled(function: Any) -> Any:
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # nowhere to keep the machine code: each process makes its own
+        return njit(nogil=True)(function)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _finalise(x: Any) -> Any:
     x ^= x >> np.uint64(30)
     x *= np.uint64(0xBF58476D1CE4E5B9)
@@ -39,7 +44,7 @@ def _finalise(x: Any) -> Any:
     return x
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _select(symbol: Any, multipliers: Any, band: Any, ones: Any, columns: Any, rows: Any) -> Any:
     """:func:`memodb.memory.codes.select_rows` of one symbol: fills ``rows``, returns the rotation."""
     rotation = np.int64(0)
@@ -56,7 +61,7 @@ def _select(symbol: Any, multipliers: Any, band: Any, ones: Any, columns: Any, r
     return rotation
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def cells_of(
     symbols: Any, values: Any, codes: Any, multipliers: Any, ones: int, rows: int, columns: int, cells: Any
 ) -> None:
@@ -73,7 +78,7 @@ def cells_of(
                 at += 1
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def run_lengths(ordered: Any) -> Any:
     """Distinct numbers of an ascending array, and how often each is there."""
     distinct = np.empty_like(ordered)
@@ -89,7 +94,7 @@ def run_lengths(ordered: Any) -> Any:
     return distinct[: found + 1].copy(), counts[: found + 1].copy()
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def add(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts: Any) -> Any:
     """Add to every cell that stays below 255; the places in ``chosen`` of the others, which are left as they were."""
     beyond = np.empty(16, dtype=np.int64)
@@ -113,7 +118,7 @@ def add(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts:
     return beyond[:left]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def subtract(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts: Any) -> Any:
     """Subtract from every cell that counts below 255; the places of the others, or None where a count would fall below
     zero. Then nothing is changed."""
@@ -141,7 +146,7 @@ def subtract(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, co
     return beyond
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def ones_with(presence: Any, ones: Any, columns: int, chosen: Any) -> None:
     """Set the bits of cells, and count them in ``ones``; both are the caller's copies."""
     for i in range(chosen.size):
@@ -155,7 +160,7 @@ def ones_with(presence: Any, ones: Any, columns: int, chosen: Any) -> None:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _symbols(context: Any, token: Any, layers: Any, below: Any, symbols: Any) -> None:
     """:func:`memodb.memory.codes.context_symbols` of one context; ``below`` is scratch of its length."""
     count = context.size
@@ -173,7 +178,7 @@ def _symbols(context: Any, token: Any, layers: Any, below: Any, symbols: Any) ->
         symbols[level + 1] = below[count - 1]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _least(codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: Any, columns: Any, cells: Any) -> Any:
     """Least count of a pair's cells in one layer, 255 where the table has to be asked."""
     least = np.int64(_LARGE)
@@ -188,7 +193,7 @@ def _least(codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: An
     return least
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _least_large(
     codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: Any, columns: Any, large: Any, counts: Any
 ) -> Any:
@@ -201,7 +206,7 @@ def _least_large(
     return least
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
     """Whether candidate a ranks before b: by the top layer's support, then by those below, then by token."""
     for layer in range(level, -1, -1):
@@ -210,7 +215,7 @@ def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
     return tokens[a] < tokens[b]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare: Any) -> None:
     """Merge sort of the candidates' numbers, best first, into ``order``."""
     for i in range(count):
@@ -233,7 +238,7 @@ def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare:
         width *= 2
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found: Any) -> Any:
     """Items all of whose columns are set: (``found``, which may have been made longer, and how many there are)."""
     count = 0
@@ -268,7 +273,7 @@ def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found
     return found, count
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _pairs(words: Any, block: Any) -> Any:
     """Pairs of columns of the first two blocks that are set: what :func:`_decode` would look at."""
     each = block // 64
@@ -285,7 +290,7 @@ def _pairs(words: Any, block: Any) -> Any:
     return first * second
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _crowd(least_columns: Any, asked: Any, codes: Any, found: Any) -> Any:
     """As :func:`_decode`, by looking at every item in turn."""
     count = 0
@@ -300,7 +305,7 @@ def _crowd(least_columns: Any, asked: Any, codes: Any, found: Any) -> Any:
     return found, count
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _minima(asked: Any, rows: Any, key_ones: Any, rotations: Any, columns: Any, counts: Any, least_columns: Any) -> Any:
     """The least count of each column over a context's rows in layers 0..L, turned back: a vector for each L."""
     least = np.empty(columns, dtype=np.uint8)
@@ -318,7 +323,7 @@ def _minima(asked: Any, rows: Any, key_ones: Any, rotations: Any, columns: Any, 
             least_columns[layer, c] = held if layer == 0 else min(held, least_columns[layer - 1, c])
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _least_of(least_columns: Any, layer: Any, codes: Any, item: Any) -> Any:
     """Least count of an item's columns; 255 where the table has to be asked."""
     least = least_columns[layer, codes[item, 0]]
@@ -327,7 +332,7 @@ def _least_of(least_columns: Any, layer: Any, codes: Any, item: Any) -> Any:
     return np.int64(least)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _lowest(bits: Any) -> Any:
     """Number of the lowest bit that is set."""
     number = 0
@@ -339,7 +344,7 @@ def _lowest(bits: Any) -> Any:
     return number
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: Any) -> None:
     """The numbers of the ``most`` best of more candidates, best first: each is put into its place among those."""
     held = 0
@@ -354,7 +359,7 @@ def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: 
         held = min(held + 1, most)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def lookup(
     contexts: Any,
     top: int,

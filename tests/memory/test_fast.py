@@ -186,6 +186,17 @@ def answered(db: memodb.Store, texts: list[str]) -> Any:
     return [db.next_tokens(text[:80]) for text in texts], db.complete(texts[5][:40]), db.score(texts[6])
 
 
+def test_machine_code_that_cannot_be_kept_is_made_again(in_process: Any) -> None:
+    source = (
+        "import numba.core.caching as caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import numpy as np\n"
+        "from memodb.memory import fast\n"
+        "print(fast.run_lengths(np.array([1, 1, 4], dtype=np.uint32))[1].tolist())"
+    )
+    assert in_process(source).strip() == "[2, 1]"
+
+
 def test_fast_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(backend_for("cpu"), FastBackend)
     assert isinstance(backend_for("cpu", fast=True), FastBackend)
