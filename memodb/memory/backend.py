@@ -139,7 +139,7 @@ class FastBackend(Backend):
         Cells that are touched without them at first.
     """
 
-    def __init__(self, worth: int = 1 << 21) -> None:
+    def __init__(self, worth: int = 1 << 23) -> None:
         super().__init__()
         self._left = worth
         self._kernels: ModuleType | None = None

@@ -130,7 +130,7 @@ def test_compaction_keeps_every_answer(
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0, 1, 300, 900, 2500]), st.integers(0, 9)), max_size=14))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_growth_keeps_the_promise_and_misses_nothing(
     fresh: Callable[..., memodb.Store], prose: Callable[..., str], model: Any, steps: Any
 ) -> None:

@@ -171,7 +171,7 @@ def _exactness(groups: Split, tokenizer: memodb.Tokenizer, verified: bool) -> li
         *(
             exactness.beside(f"MeMo and {codes} codes", left(linear), exact=linear.exact)
             for codes in CODES
-            for linear in [KohonenConfiguration(words, codes=codes)]
+            for linear in [KohonenConfiguration(words, codes=codes, dim=256)]
         ),
     ]
 
