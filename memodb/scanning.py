@@ -57,7 +57,8 @@ class ScanReport:
     asked, answered : int
         Contexts of the texts that no live document holds, and how many of them a memory answered all the same.
     expected_rate : float
-        At most this share of them is answered by chance: the store's promise.
+        At most this share of them is answered by chance: the store's promise; 1 where it promises none,
+        and its memories are not asked.
     """
 
     files: int

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from memodb.memory import Batch, Configuration, Geometry, Memory, Segment, first_geometry
+from memodb.memory import Batch, Geometry, Memory, Segment, first_geometry
 
-__all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "capacity", "extend", "grown_segment", "memorise"]
+__all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "extend", "grown_segment", "memorise"]
 
 BATCH_TOKENS = 1 << 16
 """Tokens memorised in one step: bounds the temporaries at about 100 MB."""
@@ -29,11 +29,6 @@ GROWTH = 1.5
 """Pairs that a grown segment has room for, over those that it must hold."""
 
 Documents = Iterable[tuple[int, np.ndarray]]
-
-
-def capacity(configuration: Configuration, ordinal: int) -> int:
-    """Tokens that the ``ordinal``-th segment of a collection takes; a longer document gets a segment to itself."""
-    return configuration.segment_tokens << ordinal
 
 
 def batches(documents: Documents) -> Iterator[Batch]:

@@ -150,7 +150,10 @@ def _layers(collection: Collection, row: ErasureRow, scan: Mapping[str, Any] | N
 
 def _memory(proofs: tuple[SegmentProof, ...], *, exact: bool) -> dict[str, Any]:
     found = _result(all(p.verified for p in proofs), known=all(p.compared for p in proofs))
-    rounded = found == "failed" and not exact and all(float(p.residue or 0) <= ROUNDING for p in proofs)
+    # without a residue there was nothing to compare: a memory is missing, or there should be none
+    rounded = found == "failed" and all(
+        p.verified or (p.residue is not None and float(p.residue) <= ROUNDING) for p in proofs
+    )
     how = "exact subtraction, compared byte for byte" if exact else "subtraction in floating point, compared"
     return {
         "method": f"{how} with a memory of the remaining documents",

@@ -29,6 +29,7 @@ __all__ = [
     "Keys",
     "block_codes",
     "context_symbols",
+    "finalise",
     "hashed",
     "layer_symbols",
     "select_columns",
@@ -61,7 +62,7 @@ class Keys:
         return words
 
 
-def _finalise(x: Array) -> Array:
+def finalise(x: Array) -> Array:
     """The SplitMix64 finaliser, in place: a bijection of uint64; every output bit depends on every input bit."""
     x ^= x >> np.uint64(30)
     x *= np.uint64(0xBF58476D1CE4E5B9)
@@ -73,7 +74,7 @@ def _finalise(x: Array) -> Array:
 
 def hashed(items: Array, multipliers: np.ndarray) -> Array:
     """Keyed pseudo-random words of items uint64 (n,), with a multiplier and the addend of :meth:`Keys.multipliers`."""
-    return _finalise(items * multipliers[0] + multipliers[-1])
+    return finalise(items * multipliers[0] + multipliers[-1])
 
 
 def _compose(parts: list[Array], multipliers: np.ndarray) -> Array:
@@ -82,7 +83,7 @@ def _compose(parts: list[Array], multipliers: np.ndarray) -> Array:
     for part, multiplier in zip(parts[1:], multipliers[1:-1], strict=True):
         total += part * multiplier
     total += multipliers[-1]
-    return _finalise(total)
+    return finalise(total)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def select_rows(
     band = rows // ones
     numbers: list[Array] = []
     for multiplier in multipliers[:-1]:
-        word = _finalise(symbols * multiplier + multipliers[-1])
+        word = finalise(symbols * multiplier + multipliers[-1])
         numbers += [word >> np.uint64(32), word & np.uint64(0xFFFFFFFF)]
     # multiply and shift maps 32 bits evenly onto the band without a division (Lemire 2019)
     chosen = [((numbers[i] * np.uint64(band)) >> np.uint64(32)).astype(np.int64) + i * band for i in range(ones)]
@@ -208,7 +209,7 @@ def block_codes(items: Array, multipliers: np.ndarray, columns: int, ones: int) 
     block = columns // ones
     numbers: list[Array] = []
     for multiplier in multipliers[:-1]:
-        word = _finalise(items * multiplier + multipliers[-1])
+        word = finalise(items * multiplier + multipliers[-1])
         numbers += [word >> np.uint64(32), word & np.uint64(0xFFFFFFFF)]
     codes = [(numbers[i] & np.uint64(block - 1)).astype(np.int64) + i * block for i in range(ones)]
     stacked: Array = codes[0][:, None].repeat(ones, axis=1)

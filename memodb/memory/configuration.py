@@ -8,7 +8,8 @@ formulas.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from memodb.errors import CorruptStore, InvalidConfiguration
@@ -46,7 +47,7 @@ FIRST_CAPACITY = 4096
 """Tokens that the first geometry of a segment is laid out for: small stores stay small, and growing is a doubling."""
 
 
-class Configuration:
+class Configuration(ABC):
     """What a collection's memory is built to; fixed when the store is created. Each engine has its own kind.
 
     Parameters
@@ -130,9 +131,9 @@ class Configuration:
         return int(self.heads**self.layers)
 
     @property
+    @abstractmethod
     def layer_ones(self) -> tuple[int, ...]:
         """s of each answering layer that is a counting matrix."""
-        raise NotImplementedError
 
     @property
     def provenance_ones(self) -> int:
@@ -159,13 +160,17 @@ class Configuration:
         """Tokens that one document may have; None where any number may."""
         return None
 
+    def room(self, ordinal: int) -> int:
+        """Tokens that the ``ordinal``-th segment of a collection takes; a longer document gets a segment to itself."""
+        return self.segment_tokens << ordinal
+
     def fits(self, tokens: int, documents: int, ordinal: int) -> bool:
-        """Whether the ``ordinal``-th segment of a collection takes so many; a longer document gets one to itself."""
-        return tokens <= self.segment_tokens << ordinal
+        """Whether the ``ordinal``-th segment of a collection takes so many."""
+        return tokens <= self.room(ordinal)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values, in a fixed order."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from memodb.memory.codes import finalise
+
 __all__ = ["add", "cells_of", "lookup", "ones_with", "run_lengths", "subtract"]
 
 _LARGE = 255
@@ -34,14 +36,7 @@ def _compiled(function: Any) -> Any:
         return njit(nogil=True)(function)
 
 
-@_compiled
-def _finalise(x: Any) -> Any:
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
+_finalise = _compiled(finalise)
 
 
 @_compiled
@@ -104,12 +99,7 @@ def add(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts:
         old = np.int64(cells[cell])
         new = old + counts[i]
         if new >= _LARGE:
-            if left == beyond.size:
-                wider = np.empty(2 * left, dtype=np.int64)
-                wider[:left] = beyond
-                beyond = wider
-            beyond[left] = i
-            left += 1
+            beyond, left = _with(beyond, left, i)
             continue
         cells[cell] = new
         if old == 0:
@@ -239,6 +229,17 @@ def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare:
 
 
 @_compiled
+def _with(found: Any, count: Any, item: Any) -> Any:
+    """One number more behind the first ``count``: the array, made longer where it is full, and how many there are."""
+    if count == found.size:
+        wider = np.empty(2 * count, dtype=np.int64)
+        wider[:count] = found
+        found = wider
+    found[count] = item
+    return found, count + 1
+
+
+@_compiled
 def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found: Any) -> Any:
     """Items all of whose columns are set: (``found``, which may have been made longer, and how many there are)."""
     count = 0
@@ -264,12 +265,7 @@ def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found
                                 held = False
                                 break
                         if held:
-                            if count == found.size:
-                                wider = np.empty(2 * count, dtype=np.int64)
-                                wider[:count] = found
-                                found = wider
-                            found[count] = item
-                            count += 1
+                            found, count = _with(found, count, item)
     return found, count
 
 
@@ -296,12 +292,7 @@ def _crowd(least_columns: Any, asked: Any, codes: Any, found: Any) -> Any:
     count = 0
     for item in range(codes.shape[0]):
         if _least_of(least_columns, asked, codes, item):
-            if count == found.size:
-                wider = np.empty(2 * count, dtype=np.int64)
-                wider[:count] = found
-                found = wider
-            found[count] = item
-            count += 1
+            found, count = _with(found, count, item)
     return found, count
 
 

@@ -77,7 +77,7 @@ def _normals(backend: Backend, words: Array) -> Array:
     radius = ((words >> np.uint64(40)).astype(np.float32) + np.float32(1)) * np.float32(2**-24)
     angle = (words & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2**-24 * 2 * math.pi)
     radius = xp.sqrt(-2 * xp.log(radius))
-    return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)])
+    return xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1).reshape(-1)
 
 
 def correlated(keys: Array, values: Array) -> Array:
@@ -155,11 +155,8 @@ class Codes:
         for begin in range(0, int(tokens.size), size):
             low = max(0, begin - c.longest)
             part = tokens[low : begin + size]
-            below, first, stride = (
-                self.vectors[part],
-                0,
-                1,
-            )  # row i of ``below`` is the block that ends with place first + i
+            # row i of ``below`` is the block that ends with place first + i of the part
+            below, first, stride = self.vectors[part], 0, 1
             for level in range(1, c.layers + 1):
                 reach = (c.heads - 1) * stride
                 rows = below.shape[0] - reach

@@ -56,17 +56,17 @@ class KohonenSegment(Segment):
         """One product a part of the batch and matrix: keys of distinct contexts with their encodings, and of distinct
         pairs with the next token's vector."""
         codes, backend = self.codebook.codes, self.codebook.backend
-        updates = tuple(backend.xp.zeros_like(matrix) for matrix in self.correlations)
+        updates = [backend.xp.zeros_like(matrix) for matrix in self.correlations]
         contexts = [layer.contexts(backend) for layer in pairs.layers]
         for level, start, keys, encodings in codes.stream(pairs.stream):
             chosen = _between(backend, pairs.layers[level].places, start, keys.shape[0])
             votes = pairs.layers[level].chosen(chosen)
-            updates[-1][...] += correlated(keys[votes.places - start], codes.vectors[votes.values])
+            updates[-1] += correlated(keys[votes.places - start], codes.vectors[votes.values])
             if encodings is not None:
                 known = contexts[level].places
                 known = known[_between(backend, known, start, keys.shape[0])] - start
-                updates[level - 1][...] += correlated(keys[known], encodings[known])
-        return updates
+                updates[level - 1] += correlated(keys[known], encodings[known])
+        return tuple(updates)
 
     def false_recall(self) -> float:
         """V Q(1 / (2 sigma)): of unrelated contexts, by the longest context (see :mod:`memodb.memory.capacity`)."""

@@ -7,6 +7,7 @@ segment. A query asks every segment; the longest context that any of them knows 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,12 +73,13 @@ def ranked_answers(
     row, token, support = row[order], token[order], support[order]
     total = np.bincount(row, weights=support, minlength=level.size).astype(np.int64)
     if most is not None:
-        kept = np.arange(row.size) - np.searchsorted(row, row) < most
+        many = np.bincount(row, minlength=level.size)
+        kept = np.arange(row.size) - np.repeat(np.cumsum(many) - many, many) < most
         row, token, support = row[kept], token[kept], support[kept]
     return Answers(row, token, support, level, total)
 
 
-class Memory:
+class Memory(ABC):
     """Segments of one collection by id. An engine says what they are made of, and how they answer.
 
     Parameters
@@ -92,6 +94,7 @@ class Memory:
         self.codebook = codebook
         self.segments: dict[str, Segment] = {}
 
+    @abstractmethod
     def new_segment(self, geometry: Geometry) -> Segment:
         """An empty segment that belongs to this memory's codebook; not yet part of it.
 
@@ -100,7 +103,6 @@ class Memory:
         OutOfMemory
             There is no room for it; nothing was allocated.
         """
-        raise NotImplementedError
 
     def digest(self) -> str:
         """SHA-256 over the configuration and the digests of all segments that hold something, whatever their ids and
@@ -171,13 +173,13 @@ class Memory:
         ]
         return parts[0] if len(parts) == 1 else joined(parts)
 
+    @abstractmethod
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
         """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         """Whether layers 0..level answer a token to a context, int64 (longest,), however many others they answer."""
-        raise NotImplementedError
 
     def window_symbols(self, tokens: np.ndarray) -> np.ndarray:
         """Symbols of the windows that start at each place of a token sequence, uint64: equal where the windows are."""

@@ -7,6 +7,7 @@ counting matrices too (:mod:`willshaw_memory`), or dense correlation matrices (:
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -114,7 +115,7 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     return difference / size if size else (float("inf") if difference else 0.0)
 
 
-class Segment:
+class Segment(ABC):
     """The matrices of one set of documents, each of them a sum over the documents.
 
     Adding and subtracting contributions, in any order, gives exactly the matrices of the documents that are left,
@@ -288,13 +289,13 @@ class Segment:
         """Whether the promise is kept, as the segment stands or with contributions added."""
         return all(rate <= limit for rate, limit in zip(self.pass_rates(contributions), self.limits(), strict=True))
 
+    @abstractmethod
     def false_recall(self) -> float:
         """Bound on the probability that this segment answers an unknown context, as it is filled now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def miss_rate(self) -> float:
         """Probability that a pair stored once is not answered, as it is filled now."""
-        raise NotImplementedError
 
     def fitted(self, headroom: float, contributions: Sequence[Contribution] = ()) -> Geometry:
         """A geometry for these documents (and contributions), from the measured fill of each matrix.

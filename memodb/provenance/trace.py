@@ -81,8 +81,9 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
         candidates = {document_id: possible[symbol] for symbol, document_id in names.items()}
         spans: dict[tuple[int, int], dict[str, int]] = {}
         held: dict[str, Tokens] = {}
-        for at in range(0, len(candidates), _DOCUMENTS_AT_ONCE):
-            group = sorted(candidates)[at : at + _DOCUMENTS_AT_ONCE]
+        wanted = sorted(candidates)
+        for at in range(0, len(wanted), _DOCUMENTS_AT_ONCE):
+            group = wanted[at : at + _DOCUMENTS_AT_ONCE]
             stored = documents.tokens_of(session, collection.id, group, at=asked_at)
             for document_id in sorted(stored):
                 tokens, asked = stored[document_id].astype(np.int64), candidates[document_id]

@@ -289,6 +289,8 @@ class Tokenizer:
         InvalidInput
             If the id is no integer or not in the vocabulary.
         """
+        if type(token_id) is not int:  # True and 1.0 would be found under 1
+            return self.decode([token_id])
         piece = self._pieces.get(token_id)
         if piece is None:
             piece = self._pieces[token_id] = self.decode([token_id])

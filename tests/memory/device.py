@@ -68,11 +68,7 @@ class _Rules:
             function(*map(_bare, args), **{key: _bare(value) for key, value in keywords.items()})
         )
 
-    class cuda:  # noqa: N801  # as in CuPy
-        class runtime:  # noqa: N801
-            @staticmethod
-            def memGetInfo() -> tuple[int, int]:  # noqa: N802
-                return 1 << 34, 1 << 35
+    cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (1 << 34, 1 << 35)))
 
     @staticmethod
     def get_default_memory_pool() -> Any:

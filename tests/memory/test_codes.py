@@ -86,7 +86,7 @@ def test_the_finaliser_can_be_undone() -> None:
 
     rng = np.random.default_rng(0)
     words = np.append(rng.integers(0, 2**64, 2000, dtype=np.uint64), np.array([0, 1, mask], dtype=np.uint64))
-    for before, after in zip(words.tolist(), codes._finalise(words.copy()).tolist(), strict=True):
+    for before, after in zip(words.tolist(), codes.finalise(words.copy()).tolist(), strict=True):
         word = unshift(after, 31) * pow(0x94D049BB133111EB, -1, 2**64) & mask
         word = unshift(word, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) & mask
         assert unshift(word, 30) == before

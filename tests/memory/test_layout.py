@@ -31,7 +31,7 @@ def test_batches_lose_and_split_nothing(shape: list[tuple[int, int]], tokens: in
 
 def test_every_segment_takes_twice_the_tokens_of_the_one_before() -> None:
     configuration = WillshawConfiguration(vocabulary=9, segment_tokens=5000)
-    assert [layout.capacity(configuration, ordinal) for ordinal in range(4)] == [5000, 10_000, 20_000, 40_000]
+    assert [configuration.room(ordinal) for ordinal in range(4)] == [5000, 10_000, 20_000, 40_000]
 
 
 def documents_of(kind: str) -> list[tuple[int, tuple[int, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 import memodb
+from memodb.erasure import SegmentProof
+
+verification = importlib.import_module("memodb.erasure.verification")
 
 CODES = ("rademacher", "gaussian")
 TEXTS = {
@@ -120,6 +124,27 @@ def test_an_inexact_erasure_is_not_looked_at_at_every_opening(
     with memodb.connect(tmp_path / "s") as again:
         assert again.receipt(receipt.id)["statement"]["verified"]
         assert again.check().ok
+
+
+@pytest.mark.parametrize(
+    ("held", "rebuilt", "residue", "result"),
+    [
+        ("a", "b", "1.0e-07", "inexact"),
+        ("a", "a", "0.0e+00", "verified"),
+        (None, None, None, "verified"),
+        ("a", "b", "2.0e-01", "failed"),
+        ("a", "b", "inf", "failed"),
+        (None, "b", None, "failed"),
+        ("a", None, None, "failed"),
+    ],
+)
+def test_only_rounding_that_was_measured_is_called_so(
+    held: str | None, rebuilt: str | None, residue: str | None, result: str
+) -> None:
+    """A memory that is missing, or that should not be there, differs by more than that."""
+    sound = SegmentProof("1", "x", "x", True, "0.0e+00")
+    proofs = (sound, SegmentProof("2", held, rebuilt, True, residue))
+    assert verification._memory(proofs, exact=False)["result"] == result
 
 
 def test_transactions_expiry_quarantine_and_holds(opened: memodb.Store) -> None:

@@ -106,6 +106,14 @@ def test_a_piece_of_a_character_is_a_replacement_character() -> None:
     assert SHIPPED.decode(ids) == "\U0002a6b2"
 
 
+def test_what_is_no_id_is_refused_also_where_its_number_was_asked_before() -> None:
+    assert SHIPPED.piece(1) == SHIPPED.decode([1])
+    for wrong in (True, 1.0, "1", None, [1]):
+        with pytest.raises(InvalidInput):
+            SHIPPED.piece(wrong)  # type: ignore[arg-type]
+    assert SHIPPED.piece(np.int64(1)) == SHIPPED.piece(1)  # type: ignore[arg-type]
+
+
 # --- offsets -------------------------------------------------------------------------------------------------------
 
 
