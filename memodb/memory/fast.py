@@ -19,7 +19,7 @@ from numba import njit
 
 from memodb.memory.codes import finalise
 
-__all__ = ["add", "cells_of", "lookup", "ones_with", "run_lengths", "subtract"]
+__all__ = ["add", "lookup", "ones_with", "put_back", "subtract"]
 
 _LARGE = 255
 _CROWD = 1024
@@ -57,94 +57,161 @@ def _select(symbol: Any, multipliers: Any, band: Any, ones: Any, columns: Any, r
 
 
 @_compiled
-def cells_of(
-    symbols: Any, values: Any, codes: Any, multipliers: Any, ones: int, rows: int, columns: int, cells: Any
-) -> None:
-    """Flat numbers of the s*q cells of each pair, into ``cells`` (n * s * q,)."""
-    chosen = np.empty(ones, dtype=np.int64)
-    band = rows // ones
-    width = codes.shape[1]
-    at = 0
+def _with(found: Any, count: Any, item: Any) -> Any:
+    """One number more behind the first ``count``: the array, made longer where it is full, and how many there are."""
+    if count == found.size:
+        wider = np.empty(2 * count, dtype=np.int64)
+        wider[:count] = found
+        found = wider
+    found[count] = item
+    return found, count + 1
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+#
+# A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than
+# writing the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's
+# cache.
+# ``symbols`` to ``ones`` are the fields of :class:`memodb.memory.willshaw.Votes`.
+
+
+@_compiled
+def _drawn(symbol: Any, number: Any, selector: Any) -> Any:
+    """The ``number``-th of the 32-bit numbers that a symbol stands for: a row for each band, then the rotation."""
+    word = _finalise(symbol * selector[number >> 1] + selector[-1])
+    return word & np.uint64(0xFFFFFFFF) if number & 1 else word >> np.uint64(32)
+
+
+@_compiled
+def _rotations(symbols: Any, selector: Any, ones: Any, columns: Any) -> Any:
+    found = np.empty(symbols.size, dtype=np.int32)
     for i in range(symbols.size):
-        rotation = _select(symbols[i], multipliers, band, ones, columns, chosen)
-        for row in chosen:
+        found[i] = np.int32(_drawn(symbols[i], ones, selector) & np.uint64(columns - 1))
+    return found
+
+
+@_compiled
+def add(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+) -> Any:
+    """Add 1 to every cell of each pair that stays below 255; the numbers of the others, which are left as they were, as
+    often as they are hit."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    beyond, left = np.empty(16, dtype=np.int64), 0
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
+            for j in range(codes.shape[1]):
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old + 1 >= _LARGE:
+                    beyond, left = _with(beyond, left, cell)
+                    continue
+                cells[cell] = old + 1
+                fresh += old == 0  # without a branch: half of them are
+                presence[cell >> 6] |= _ONE << np.uint64(cell & 63)
+            filled[row] += fresh
+    return beyond[:left].copy()
+
+
+@_compiled
+def put_back(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+    hits: int,
+) -> None:
+    """Undo the first ``hits`` steps of :func:`subtract`, which changed no cell at 255 and left none there."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    left = hits
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            for j in range(codes.shape[1]):
+                if left == 0:
+                    return
+                left -= 1
+                cell = row * columns + ((np.int64(codes[values[i], j]) + rotations[i]) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old < _LARGE:
+                    cells[cell] = old + 1
+                    filled[row] += old == 0
+                    presence[cell >> 6] |= _ONE << np.uint64(cell & 63)
+
+
+@_compiled
+def subtract(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+) -> Any:
+    """Subtract 1 from every cell of each pair that counts below 255; the numbers of the others, as often as they are
+    hit. None where a count would fall below zero: then nothing is changed."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band, width = filled.size // ones, codes.shape[1]
+    beyond, left = np.empty(16, dtype=np.int64), 0
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, emptied = values[i], np.int64(rotations[i]), 0
             for j in range(width):
-                cells[at] = row * columns + ((np.int64(codes[values[i], j]) + rotation) & (columns - 1))
-                at += 1
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old == 0:
+                    filled[row] -= emptied
+                    done = (r * symbols.size + i) * width + j
+                    put_back(cells, presence, filled, columns, symbols, values, codes, selector, ones, done)
+                    return None
+                if old == _LARGE:
+                    beyond, left = _with(beyond, left, cell)
+                    continue
+                cells[cell] = old - 1
+                emptied += old == 1
+                presence[cell >> 6] &= ~(np.uint64(old == 1) << np.uint64(cell & 63))
+            filled[row] -= emptied
+    return beyond[:left].copy()
 
 
 @_compiled
-def run_lengths(ordered: Any) -> Any:
-    """Distinct numbers of an ascending array, and how often each is there."""
-    distinct = np.empty_like(ordered)
-    counts = np.empty(ordered.size, dtype=np.int64)
-    found = -1
-    for i in range(ordered.size):
-        if i == 0 or ordered[i] != ordered[i - 1]:
-            found += 1
-            distinct[found] = ordered[i]
-            counts[found] = 1
-        else:
-            counts[found] += 1
-    return distinct[: found + 1].copy(), counts[: found + 1].copy()
-
-
-@_compiled
-def add(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts: Any) -> Any:
-    """Add to every cell that stays below 255; the places in ``chosen`` of the others, which are left as they were."""
-    beyond = np.empty(16, dtype=np.int64)
-    left = 0
-    for i in range(chosen.size):
-        cell = np.int64(chosen[i])
-        old = np.int64(cells[cell])
-        new = old + counts[i]
-        if new >= _LARGE:
-            beyond, left = _with(beyond, left, i)
-            continue
-        cells[cell] = new
-        if old == 0:
-            presence[cell >> 6] |= _ONE << np.uint64(cell & 63)
-            ones[cell // columns] += 1
-    return beyond[:left]
-
-
-@_compiled
-def subtract(cells: Any, presence: Any, ones: Any, columns: int, chosen: Any, counts: Any) -> Any:
-    """Subtract from every cell that counts below 255; the places of the others, or None where a count would fall below
-    zero. Then nothing is changed."""
-    left = 0
-    for i in range(chosen.size):
-        old = np.int64(cells[chosen[i]])
-        if old == _LARGE:
-            left += 1
-        elif old < counts[i]:
-            return None
-    beyond = np.empty(left, dtype=np.int64)
-    left = 0
-    for i in range(chosen.size):
-        cell = np.int64(chosen[i])
-        old = np.int64(cells[cell])
-        if old == _LARGE:
-            beyond[left] = i
-            left += 1
-            continue
-        new = old - counts[i]
-        cells[cell] = new
-        if new == 0:
-            presence[cell >> 6] &= ~(_ONE << np.uint64(cell & 63))
-            ones[cell // columns] -= 1
-    return beyond
-
-
-@_compiled
-def ones_with(presence: Any, ones: Any, columns: int, chosen: Any) -> None:
-    """Set the bits of cells, and count them in ``ones``; both are the caller's copies."""
-    for i in range(chosen.size):
-        cell = np.int64(chosen[i])
-        bit = _ONE << np.uint64(cell & 63)
-        if not presence[cell >> 6] & bit:
-            presence[cell >> 6] |= bit
-            ones[cell // columns] += 1
+def ones_with(
+    presence: Any, filled: Any, columns: int, symbols: Any, values: Any, codes: Any, selector: Any, ones: int
+) -> None:
+    """Set the bits of the pairs' cells, and count them in ``filled``; both are the caller's copies."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
+            for j in range(codes.shape[1]):
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                word, bit = presence[cell >> 6], _ONE << np.uint64(cell & 63)
+                fresh += (word & bit) == 0
+                presence[cell >> 6] = word | bit
+            filled[row] += fresh
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -226,17 +293,6 @@ def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare:
                     right += 1
         order[:count] = spare[:count]
         width *= 2
-
-
-@_compiled
-def _with(found: Any, count: Any, item: Any) -> Any:
-    """One number more behind the first ``count``: the array, made longer where it is full, and how many there are."""
-    if count == found.size:
-        wider = np.empty(2 * count, dtype=np.int64)
-        wider[:count] = found
-        found = wider
-    found[count] = item
-    return found, count + 1
 
 
 @_compiled

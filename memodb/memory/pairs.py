@@ -143,16 +143,21 @@ def document_pairs(backend: Backend, configuration: Configuration, keys: Context
     # position p of a document predicts its p-th token (the last predicts the end mark)
     owner, position = backend.ragged(lengths + 1)
     following = starts[owner] + longest + position
-    layers = []
-    for span, symbols in zip(configuration.spans, layer_symbols(framed, keys), strict=True):
-        every = PairSet(symbols[following - span], framed[following], owner, following)
-        layers.append(every.chosen(distinct(backend, every.symbols, every.values, owner)))
-
+    every = [
+        PairSet(symbols[following - span], framed[following], owner, following)
+        for span, symbols in zip(configuration.spans, layer_symbols(framed, keys), strict=True)
+    ]
     window = configuration.window
     if tokens.size < window:
         nothing = xp.zeros(0, dtype=np.int64)
-        return DocumentPairs(framed, layers, PairSet(nothing.astype(np.uint64), nothing, nothing, nothing))
-    symbols = window_symbols(tokens, keys)
-    inside = xp.flatnonzero(place[: symbols.size] + window <= lengths[document[: symbols.size]])
-    windows = PairSet(symbols[inside], document[inside], document[inside], inside)
-    return DocumentPairs(framed, layers, windows.contexts(backend))
+        every.append(PairSet(nothing.astype(np.uint64), nothing, nothing, nothing))
+    else:
+        symbols = window_symbols(tokens, keys)
+        inside = xp.flatnonzero(place[: symbols.size] + window <= lengths[document[: symbols.size]])
+        every.append(PairSet(symbols[inside], document[inside], document[inside], inside))
+
+    def once(pairs: PairSet) -> PairSet:
+        return pairs.chosen(distinct(backend, pairs.symbols, pairs.values, pairs.documents))
+
+    *layers, windows = backend.each(once, every, size=int(tokens.size))
+    return DocumentPairs(framed, layers, windows)

@@ -20,7 +20,7 @@ from memodb.memory.codes import ContextKeys, Keys, block_codes, select_columns, 
 from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
 from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
-from memodb.memory.willshaw import Tally, WillshawMatrix, flat_cells, tally
+from memodb.memory.willshaw import Tally, Votes, WillshawMatrix, flat_cells, tally
 
 __all__ = ["ROUNDING", "Codebook", "Contribution", "Imprint", "Segment"]
 
@@ -68,7 +68,7 @@ class Contribution:
 
     Parameters
     ----------
-    tallies : tuple of Tally
+    tallies : tuple of Tally or Votes
         One a counting matrix, the provenance layer's last.
     correlations : tuple of float32 (d, d)
         One a correlation matrix; none where another contribution of the same change has the sum.
@@ -76,7 +76,7 @@ class Contribution:
     tokens : int
     """
 
-    tallies: tuple[Tally, ...]
+    tallies: tuple[Tally | Votes, ...]
     correlations: tuple[Array, ...]
     symbols: Array
     tokens: int
@@ -197,20 +197,17 @@ class Segment(ABC):
         """What the pairs add to the correlation matrices."""
         return ()
 
-    def _tally(self, index: int, pairs: PairSet, codes: Array) -> Tally:
-        """The cells of pairs in counting matrix ``index``, whose values have the codes int64 (values, q)."""
+    def _tally(self, index: int, pairs: PairSet, codes: Array) -> Tally | Votes:
+        """What pairs, whose values have the codes int64 (values, q), add to counting matrix ``index``."""
         matrix, backend, codebook = self.matrices[index], self.codebook.backend, self.codebook
+        ones = codebook.key_ones[index]
+        kernels = backend.kernels_for(int(pairs.symbols.size) * ones * codes.shape[1])
+        if kernels is not None:
+            return Votes(kernels, pairs.symbols, pairs.values, codes.astype(np.int16), codebook.selectors[index], ones)
         small = np.uint32 if matrix.rows * matrix.columns <= 1 << 32 else np.int64  # half the bytes to sort
-        ones, selectors = codebook.key_ones[index], codebook.selectors[index]
-        size = int(pairs.symbols.size) * ones * codes.shape[1]
-        kernels = backend.kernels_for(size)
-        if kernels is None:
-            rows, rotation = codebook.keys_of(index, pairs.symbols, matrix.rows)
-            columns = select_columns(codes[pairs.values], rotation, matrix.columns)
-            return tally(backend, flat_cells(backend, rows, columns, matrix.columns).astype(small))
-        cells = np.empty(size, dtype=small)
-        kernels.cells_of(pairs.symbols, pairs.values, codes, selectors, ones, matrix.rows, matrix.columns, cells)
-        return tally(backend, cells)
+        rows, rotation = codebook.keys_of(index, pairs.symbols, matrix.rows)
+        columns = select_columns(codes[pairs.values], rotation, matrix.columns)
+        return tally(backend, flat_cells(backend, rows, columns, matrix.columns).astype(small))
 
     def has(self, symbol: int) -> bool:
         """Whether it holds the document of this symbol."""
@@ -245,16 +242,14 @@ class Segment(ABC):
         # without this a document shorter than a window, which the provenance layer does not know, could go twice
         if gone.size and (int(entries.max()) >= self.symbols.size or bool((self.symbols[entries] != gone).any())):
             raise CorruptStore("a segment does not hold the documents it should forget: run check, and rebuild it")
-        done: list[tuple[WillshawMatrix, Tally]] = []
-        try:
-            for matrix, part in zip(self.matrices, contribution.tallies, strict=True):
-                matrix.subtract(part)
-                done.append((matrix, part))
-        except CorruptStore:
+        parts = list(zip(self.matrices, contribution.tallies, strict=True))
+        refused = self.codebook.backend.each(_subtract, parts, size=contribution.tokens)
+        if any(refused):
             # adding back gives the very bytes again; checking every matrix beforehand would read each cell twice
-            for matrix, part in done:
-                matrix.add(part)
-            raise
+            for (matrix, part), error in zip(parts, refused, strict=True):
+                if error is None:
+                    matrix.add(part)
+            raise next(error for error in refused if error)
         if contribution.correlations:
             for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
                 correlation -= update
@@ -268,10 +263,11 @@ class Segment(ABC):
 
     def _ones_with(self, contributions: Sequence[Contribution]) -> list[Array]:
         """Popcounts of every matrix's rows, as they would be with contributions added."""
-        return [
-            matrix.ones_with([contribution.tallies[index] for contribution in contributions])
-            for index, matrix in enumerate(self.matrices)
-        ]
+        return self.codebook.backend.each(
+            lambda index: self.matrices[index].ones_with([each.tallies[index] for each in contributions]),
+            range(len(self.matrices)),
+            size=sum(each.tokens for each in contributions),
+        )
 
     def pass_rates(self, contributions: Sequence[Contribution] = ()) -> tuple[float, ...]:
         """Measured pass rate of every matrix, as it stands or as it would be with contributions added."""
@@ -405,6 +401,15 @@ class Segment(ABC):
         if self.codebook.configuration.exact and not whole:
             raise CorruptStore("a correlation matrix of whole numbers was given others")
         correlation[...] = self.codebook.backend.to_device(numbers.copy()).reshape(correlation.shape)
+
+
+def _subtract(part: tuple[WillshawMatrix, Tally | Votes]) -> CorruptStore | None:
+    """Why a matrix refuses to forget its part, if it does."""
+    try:
+        part[0].subtract(part[1])
+    except CorruptStore as error:
+        return error
+    return None
 
 
 def _correlation(level: int) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -27,9 +28,11 @@ from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import select_columns
 
-__all__ = ["Tally", "WillshawMatrix", "flat_cells", "tally"]
+__all__ = ["Tally", "Votes", "WillshawMatrix", "flat_cells", "tally"]
 
 LARGE = 255
+_BIT = np.uint64(1)
+_NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,43 @@ class Tally:
     counts: Array
 
 
+@dataclass(frozen=True)
+class Votes:
+    """What a set of documents adds to a matrix, as the pairs that add 1 to each of their cells: for compiled kernels,
+    which find the cells as they go.
+
+    Parameters
+    ----------
+    kernels : module
+        From :meth:`Backend.kernels_for`.
+    symbols : uint64 (n,)
+        Contexts.
+    values : int64 (n,)
+    codes : int16 (values, q)
+    selector : uint64 (s // 2 + 2,)
+        See :func:`memodb.memory.codes.select_rows`.
+    ones : int
+        s.
+    """
+
+    kernels: ModuleType
+    symbols: np.ndarray
+    values: np.ndarray
+    codes: np.ndarray
+    selector: np.ndarray
+    ones: int
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """What every kernel that writes is given of it."""
+        return self.symbols, self.values, self.codes, self.selector, self.ones
+
+
 def tally(backend: Backend, cells: Array) -> Tally:
     """Count repeated cell numbers (n,) by sorting them in place: exact for any multiplicity, no scratch matrix."""
     xp = backend.xp
     cells.sort()
     ordered = cells
-    kernels = backend.kernels_for(ordered.size)
-    if kernels is not None:
-        return Tally(*kernels.run_lengths(ordered))
     first = xp.ones(ordered.size, dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
     places = xp.flatnonzero(first)
@@ -94,52 +126,63 @@ class WillshawMatrix:
             counts[beyond] = self.large_counts[xp.searchsorted(self.large, cells[beyond])]
         return counts
 
-    def add(self, tally: Tally) -> None:
-        """Add a tally to the counts."""
-        kernels = self.backend.kernels_for(tally.cells.size)
-        if kernels is not None:
-            words = self.presence.reshape(-1)
-            beyond = kernels.add(self.cells, words, self.ones, self.columns, tally.cells, tally.counts)
-            tally = Tally(tally.cells[beyond], tally.counts[beyond])
-        old = self.counts_of(tally.cells)
-        self._store(tally.cells, old, old + tally.counts)
+    def add(self, part: Tally | Votes) -> None:
+        """Add what documents vote for to the counts."""
+        if isinstance(part, Votes):
+            counted = tally(self.backend, part.kernels.add(*self._views, *part.pairs))
+        else:
+            counted = part
+        old = self.counts_of(counted.cells)
+        self._store(counted.cells, old, old + counted.counts)
 
-    def subtract(self, tally: Tally) -> None:
-        """Take a tally out of the counts.
+    def subtract(self, part: Tally | Votes) -> None:
+        """Take what documents voted for out of the counts.
 
         Raises
         ------
         CorruptStore
             A count would fall below zero: what is taken out was never added. Nothing is changed.
         """
-        kernels = self.backend.kernels_for(tally.cells.size)
-        beyond = slice(None) if kernels is None else self.cells[tally.cells] == LARGE
-        old = self.counts_of(tally.cells[beyond])
-        new = old - tally.counts[beyond]
-        missing = bool((new < 0).any())
-        if kernels is not None and not missing:
-            words = self.presence.reshape(-1)
-            done = kernels.subtract(self.cells, words, self.ones, self.columns, tally.cells, tally.counts)
-            missing = done is None
-        if missing:
-            raise CorruptStore("a memory holds less than the documents it should forget: run check, and rebuild it")
-        self._store(tally.cells[beyond], old, new)
+        if isinstance(part, Votes):
+            beyond = part.kernels.subtract(*self._views, *part.pairs)
+            if beyond is None:
+                raise CorruptStore(_NEVER_ADDED)
+            counted = tally(self.backend, beyond)
+        else:
+            counted = part
+        old = self.counts_of(counted.cells)
+        new = old - counted.counts
+        if bool((new < 0).any()):
+            if isinstance(part, Votes):
+                hits = part.symbols.size * part.ones * part.codes.shape[1]
+                part.kernels.put_back(*self._views, *part.pairs, hits)
+            raise CorruptStore(_NEVER_ADDED)
+        self._store(counted.cells, old, new)
 
-    def ones_with(self, tallies: Sequence[Tally]) -> Array:
-        """``ones`` as it would be with tallies added: integer (R,), not to be written to."""
-        xp, kernels = self.backend.xp, self.backend.kernels_for(sum(each.cells.size for each in tallies))
-        if kernels is not None and tallies:
-            words, ones = self.presence.reshape(-1).copy(), self.ones.copy()
-            for each in tallies:
-                kernels.ones_with(words, ones, self.columns, each.cells)
-            return ones
-        fresh = [tally.cells[self.cells[tally.cells] == 0] for tally in tallies]
+    @property
+    def _views(self) -> tuple[Array, Array, Array, int]:
+        """What every kernel that writes is given of the matrix."""
+        return self.cells, self.presence.reshape(-1), self.ones, self.columns
+
+    def ones_with(self, parts: Sequence[Tally | Votes]) -> Array:
+        """``ones`` as it would be with the parts added: integer (R,), not to be written to."""
+        xp = self.backend.xp
+        tallies = [part for part in parts if isinstance(part, Tally)]
+        votes = [part for part in parts if isinstance(part, Votes)]
+        words, ones = self.presence.reshape(-1), self.ones
+        if votes:
+            words, ones = words.copy(), ones.copy()
+            for each in votes:
+                each.kernels.ones_with(words, ones, self.columns, *each.pairs)
+        fresh = [
+            each.cells[(words[each.cells >> 6] >> (each.cells & 63).astype(np.uint64)) & _BIT == 0] for each in tallies
+        ]
         if not fresh:
-            return self.ones
+            return ones
         distinct = tally(self.backend, xp.concatenate(fresh)).cells if len(fresh) > 1 else fresh[0]
         if not distinct.size:  # cupy.bincount refuses an empty array
-            return self.ones
-        return self.ones + xp.bincount(distinct // self.columns, minlength=self.rows)
+            return ones
+        return ones + xp.bincount(distinct // self.columns, minlength=self.rows)
 
     def _store(self, cells: Array, old: Array, new: Array) -> None:
         """Write new counts of distinct, ascending cells, and everything that follows from them."""
