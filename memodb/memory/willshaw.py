@@ -18,7 +18,7 @@ Counts never saturate and never wrap: a cell at 255 is a pointer into the table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -128,10 +128,7 @@ class WillshawMatrix:
 
     def add(self, part: Tally | Votes) -> None:
         """Add what documents vote for to the counts."""
-        if isinstance(part, Votes):
-            counted = tally(self.backend, part.kernels.add(*self._views, *part.pairs))
-        else:
-            counted = part
+        counted = self._beyond(part, part.kernels.add) if isinstance(part, Votes) else part
         old = self.counts_of(counted.cells)
         self._store(counted.cells, old, old + counted.counts)
 
@@ -143,13 +140,7 @@ class WillshawMatrix:
         CorruptStore
             A count would fall below zero: what is taken out was never added. Nothing is changed.
         """
-        if isinstance(part, Votes):
-            beyond = part.kernels.subtract(*self._views, *part.pairs)
-            if beyond is None:
-                raise CorruptStore(_NEVER_ADDED)
-            counted = tally(self.backend, beyond)
-        else:
-            counted = part
+        counted = self._beyond(part, part.kernels.subtract) if isinstance(part, Votes) else part
         old = self.counts_of(counted.cells)
         new = old - counted.counts
         if bool((new < 0).any()):
@@ -158,6 +149,13 @@ class WillshawMatrix:
                 part.kernels.put_back(*self._views, *part.pairs, hits)
             raise CorruptStore(_NEVER_ADDED)
         self._store(counted.cells, old, new)
+
+    def _beyond(self, votes: Votes, kernel: Callable[..., Array | None]) -> Tally:
+        """Let a kernel count the votes in bytes; what is left for the table."""
+        cells = kernel(*self._views, *votes.pairs)
+        if cells is None:
+            raise CorruptStore(_NEVER_ADDED)
+        return tally(self.backend, cells)
 
     @property
     def _views(self) -> tuple[Array, Array, Array, int]:
