@@ -42,6 +42,13 @@ class CodeTable:
         """Codes, members and starts in few bytes, for the kernels: so they stay in a core's cache."""
         return self.codes.astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
+    def pairs(self, words: Array) -> Array:
+        """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""
+        by_block = words.reshape(words.shape[0], self.codes.shape[1], self.block // 64)
+        ones: Array = self._bits(by_block[:, 0]).sum(axis=1).astype(np.int64)
+        ones *= self._bits(by_block[:, 1]).sum(axis=1).astype(np.int64)
+        return ones
+
     def decode(self, words: Array) -> tuple[Array, Array]:
         """Items all of whose columns are set.
 
@@ -61,8 +68,7 @@ class CodeTable:
         possible = xp.flatnonzero((by_block != 0).any(axis=2).all(axis=1))
         if not possible.size:
             return xp.zeros(0, dtype=np.int64), xp.zeros(0, dtype=np.int64)
-        pairs = self._bits(by_block[possible, 0]).sum(axis=1).astype(np.float64)
-        pairs *= self._bits(by_block[possible, 1]).sum(axis=1)
+        pairs = self.pairs(words[possible]).astype(np.float64)
         # A pair of columns names a few items, each tested by itself; where there are many pairs, all items are, at
         # once.
         each = xp.ceil(pairs * (self.codes.shape[0] / self.block**2 + 1))

@@ -7,6 +7,7 @@ counting matrices too (:mod:`willshaw_memory`), or dense correlation matrices (:
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
 from memodb.memory.willshaw import Tally, Votes, WillshawMatrix, flat_cells, tally
 
 __all__ = ["ROUNDING", "Codebook", "Contribution", "Imprint", "Segment"]
+
+_VERSIONS = itertools.count()
 
 ROUNDING = 1e-3
 """Relative difference between two sums of the same real numbers in different orders that rounding may explain: float32
@@ -131,6 +134,8 @@ class Segment(ABC):
         Symbols of its documents, ascending.
     tokens : int
         Tokens of its documents.
+    version : int
+        Another one after each change, which no segment of the process had before.
     """
 
     def __init__(self, codebook: Codebook, geometry: Geometry) -> None:
@@ -143,6 +148,7 @@ class Segment(ABC):
         self.correlations: list[Array] = []
         self.symbols = backend.xp.zeros(0, dtype=np.uint64)
         self.tokens = 0
+        self.version = next(_VERSIONS)
         self._documents: CodeTable | None = None
 
     @property
@@ -225,7 +231,7 @@ class Segment(ABC):
                 correlation += update
         self.symbols = xp.sort(xp.concatenate([self.symbols, contribution.symbols]))
         self.tokens += contribution.tokens
-        self._documents = None
+        self._changed()
 
     def subtract(self, contribution: Contribution) -> None:
         """Forget: take a contribution out, exactly.
@@ -249,6 +255,7 @@ class Segment(ABC):
             for (matrix, part), error in zip(parts, refused, strict=True):
                 if error is None:
                     matrix.add(part)
+            self._changed()
             raise next(error for error in refused if error)
         if contribution.correlations:
             for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
@@ -257,6 +264,11 @@ class Segment(ABC):
         left[entries] = False
         self.symbols = self.symbols[left]
         self.tokens -= contribution.tokens
+        self._changed()
+
+    def _changed(self) -> None:
+        """Nothing may be answered from what was found in it before."""
+        self.version = next(_VERSIONS)
         self._documents = None
 
     # -- fullness --------------------------------------------------------------------------------------------------
@@ -390,7 +402,7 @@ class Segment(ABC):
             self._restore_correlation(correlation, arrays[_correlation(level)])
         self.symbols = self.codebook.backend.to_device(symbols.copy())
         self.tokens = tokens
-        self._documents = None
+        self._changed()
 
     def _restore_correlation(self, correlation: Array, numbers: np.ndarray) -> None:
         if numbers.shape != (correlation.size,) or numbers.dtype != np.float32:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
 from memodb.memory.configuration import MOST_LAYERS, Geometry, WillshawConfiguration
+from memodb.memory.crowds import Crowd, Crowds
 from memodb.memory.decoding import CodeTable
 from memodb.memory.memory import Answers, Memory, ranked_answers
 from memodb.memory.pairs import DocumentPairs, PairSet
@@ -28,6 +30,9 @@ _WORK_OF_A_LOOKUP, _WORK_OF_A_CONTEXT = 6000, 100
 
 _CROWD = 16
 """Candidates a context from which on the least count of every column is cheaper to find than that of each candidate."""
+
+_PATIENCE = 64
+"""Pairs of columns from which on a context's candidates are found once for all contexts that end alike, and kept."""
 
 
 class WillshawCodebook(Codebook):
@@ -66,6 +71,10 @@ class Reading:
         """Tokens that layers 0..level answer to some of the contexts: (place in ``contexts``, token), int64 (m,)."""
         return self.segment.codebook.tokens.decode(self.agreed[level][contexts])
 
+    def pairs(self, level: int, contexts: Array) -> Array:
+        """Pairs of columns to be looked at for the candidates of some contexts: int64 (m,)."""
+        return self.segment.codebook.tokens.pairs(self.agreed[level][contexts])
+
     def supports(self, level: int, contexts: Array, tokens: Array) -> Array:
         """Least counts of (context, token) pairs.
 
@@ -100,6 +109,10 @@ class WillshawSegment(Segment):
 
     codebook: WillshawCodebook
 
+    def __init__(self, codebook: WillshawCodebook, geometry: Geometry) -> None:
+        super().__init__(codebook, geometry)
+        self._gathered: tuple[int, tuple[Any, ...]] = (-1, ())
+
     def _layer_votes(self, pairs: DocumentPairs) -> list[tuple[PairSet, Array]]:
         return [(layer, self.codebook.tokens.codes) for layer in pairs.layers]
 
@@ -111,8 +124,10 @@ class WillshawSegment(Segment):
         """0: what is stored is read."""
         return 0.0
 
-    def lookup(self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None) -> Answers:
-        """What :meth:`WillshawMemory.lookup` gives where this is the only segment, compiled.
+    def lookup(
+        self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None, patience: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What this segment answers, compiled: see :func:`memodb.memory.fast.lookup`.
 
         Parameters
         ----------
@@ -123,31 +138,45 @@ class WillshawSegment(Segment):
             Highest layer to ask.
         most : int or None
             Candidates of each context that are wanted.
+        patience : int
+            Pairs of columns above which a context is left; 0 where none is.
+
+        Returns
+        -------
+        many, token, supports, level, total : int64 (n,), (m,), (m, top + 1), (n,), (n,)
         """
-        book, layers = self.codebook, self.layers
-        heads = book.contexts.layers
-        spare = MOST_LAYERS - len(layers) + 1  # one signature for any number of layers: compiling takes seconds
-        padded = [*layers, *layers[-1:] * spare]
-        given = (
-            top,
-            most or 0,
-            book.contexts.token,
-            np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64),
-            (*book.selectors[:-1], *book.selectors[-1:] * spare),
-            np.array(book.key_ones[:-1]),
-            tuple(matrix.presence for matrix in padded),
-            tuple(matrix.cells for matrix in padded),
-            tuple(matrix.large for matrix in padded),
-            tuple(matrix.large_counts for matrix in padded),
-            *book.tokens.compact,
-        )
         parts = np.array_split(contexts, 2) if len(contexts) >= 2048 else [contexts]
-        found = book.backend.each(lambda part: kernels.lookup(part, *given), parts, size=len(contexts))
-        one = len(found) == 1
-        many, tokens, supports, level, total = (
-            found[0] if one else (np.concatenate(each) for each in zip(*found, strict=True))
+        found = self.codebook.backend.each(
+            lambda part: kernels.lookup(part, top, most or 0, patience, *self._compact), parts, size=len(contexts)
         )
-        return Answers(np.repeat(np.arange(len(contexts)), many), tokens, supports, level, total)
+        if len(found) == 1:
+            answers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] = found[0]
+            return answers
+        many, tokens, supports, level, total = (np.concatenate(each) for each in zip(*found, strict=True))
+        return many, tokens, supports, level, total
+
+    @property
+    def _compact(self) -> tuple[Any, ...]:
+        """What the kernel is given of the segment and its codebook; gathered once a version."""
+        version, given = self._gathered
+        if version != self.version:
+            book, layers = self.codebook, self.layers
+            heads = book.contexts.layers
+            spare = MOST_LAYERS - len(layers) + 1  # one signature for any number of layers: compiling takes seconds
+            padded = [*layers, *layers[-1:] * spare]
+            given = (
+                book.contexts.token,
+                np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64),
+                (*book.selectors[:-1], *book.selectors[-1:] * spare),
+                np.array(book.key_ones[:-1]),
+                tuple(matrix.presence for matrix in padded),
+                tuple(matrix.cells for matrix in padded),
+                tuple(matrix.large for matrix in padded),
+                tuple(matrix.large_counts for matrix in padded),
+                *book.tokens.compact,
+            )
+            self._gathered = (self.version, given)
+        return given
 
     def read(self, symbols: list[Array]) -> Reading:
         """Ask every given layer about contexts: see :class:`Reading`.
@@ -169,38 +198,129 @@ class WillshawSegment(Segment):
 
 
 class WillshawMemory(Memory):
-    """Segments whose layers agree on what they answer."""
+    """Segments whose layers agree on what they answer.
+
+    Contexts with very many candidates are left at first; then, of those that end alike, one is asked, if its answer is
+    not kept (:mod:`memodb.memory.crowds`).
+    """
 
     codebook: WillshawCodebook
     segments: dict[str, WillshawSegment]  # type: ignore[assignment]
 
     def __init__(self, backend: Backend, configuration: WillshawConfiguration, seed: bytes) -> None:
         super().__init__(WillshawCodebook(backend, configuration, seed))
+        self._crowds = Crowds(())
 
     def new_segment(self, geometry: Geometry) -> WillshawSegment:
         return WillshawSegment(self.codebook, geometry)
 
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
-        n = len(contexts)
-        if len(self.segments) == 1:
-            kernels = self.backend.kernels_for(_WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * n)
-            if kernels is not None:
-                (segment,) = self.segments.values()
-                top = self.configuration.layers if deepest is None else deepest
-                return segment.lookup(kernels, contexts, top, most)
-        symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         top = self.configuration.layers if deepest is None else deepest
+        answers, left = self._ask(contexts, top, most, 0 if most is None else _PATIENCE)
+        if most is None or not (left >= 0).any():
+            return answers
+        return self._with_crowds(contexts, answers, left, most)
+
+    def _ask(self, contexts: np.ndarray, top: int, most: int | None, patience: int) -> tuple[Answers, np.ndarray]:
+        """Answers, and the layer at which each context is left for its many candidates: int64 (n,), -1 where it is
+        not."""
+        work = _WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * len(contexts)
+        kernels = self.backend.kernels_for(work) if self.segments else None
+        if kernels is None:
+            return self._ask_plain(contexts, top, most, patience)
+        if len(self.segments) == 1:
+            (segment,) = self.segments.values()
+            many, token, supports, level, total = segment.lookup(kernels, contexts, top, most, patience)
+            left = np.where(many < 0, level, -1)
+            level[many < 0] = -1
+            row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
+            return Answers(row, token, supports[np.arange(row.size), level[row]], level, total), left
+        return self._ask_each(kernels, contexts, top, most, patience)
+
+    def _ask_each(
+        self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None, patience: int
+    ) -> tuple[Answers, np.ndarray]:
+        """As :meth:`_ask`, of several segments: the longest context that any of them knows, supports added up."""
+        parts = [segment.lookup(kernels, contexts, top, None, patience) for segment in self.segments.values()]
+        levels = np.stack([part[3] for part in parts])
+        crowded = np.stack([part[0] < 0 for part in parts])
+        level = levels.max(axis=0)
+        left = np.where((crowded & (levels == level)).any(axis=0), level, -1)
+        level = np.where(left < 0, level, -1)
+        rows, tokens, supports = [], [], []
+        for many, token, support, own, _ in parts:
+            row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
+            decides = own[row] == level[row]
+            rows.append(row[decides])
+            tokens.append(token[decides])
+            supports.append(support[decides])
+        row, token, summed = self._summed(np.concatenate(rows), np.concatenate(tokens), np.concatenate(supports).T)
+        # layers above a row's own have no support there, and decide nothing
+        order = np.lexsort((*(-summed), row))
+        row, token = row[order], token[order]
+        return ranked_answers([(row, token, summed[level[row], order])], level, most), left
+
+    def _ask_plain(self, contexts: np.ndarray, top: int, most: int | None, patience: int) -> tuple[Answers, np.ndarray]:
+        symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         readings = [segment.read(symbols[: top + 1]) for segment in self.segments.values()]
-        level = np.full(n, -1, dtype=np.int64)
+        level, left = np.full((2, len(contexts)), -1, dtype=np.int64)
         found = []
         for asked in range(top, -1, -1):
-            pending = np.flatnonzero(level < 0)
+            pending = np.flatnonzero((level < 0) & (left < 0))
             if not pending.size or not readings:
                 break
+            if patience:
+                crowded = np.zeros(pending.size, dtype=bool)
+                for reading in readings:
+                    crowded |= self.backend.to_host(reading.pairs(asked, self.backend.to_device(pending)) > patience)
+                left[pending[crowded]] = asked
+                pending = pending[~crowded]
             rows, tokens, supports = _ranked(*self._candidates(asked, pending, readings))
             level[rows] = asked
             found.append((rows, tokens, supports))
-        return ranked_answers(found, level, most)
+        return ranked_answers(found, level, most), left
+
+    def _with_crowds(self, contexts: np.ndarray, answers: Answers, left: np.ndarray, most: int) -> Answers:
+        """The answers, and those to the contexts that were left; of contexts that end alike one is asked, if none was
+        before."""
+        kept = self._kept_crowds()
+        parts = [(answers.row, answers.token, answers.support)]
+        level, total = answers.level.copy(), answers.total.copy()
+        for asked in np.unique(left[left >= 0]).tolist():
+            rows = np.flatnonzero(left == asked)
+            ends = np.ascontiguousarray(contexts[rows, -self.configuration.spans[asked] :])
+            names, first, place = np.unique(
+                ends.view(np.dtype((np.void, ends.shape[1] * ends.itemsize))).reshape(-1),
+                return_index=True,
+                return_inverse=True,
+            )
+            keys = [(most, name.tobytes()) for name in names]
+            fresh = [i for i, key in enumerate(keys) if key not in kept.answers]
+            if fresh:
+                found, _ = self._ask(contexts[rows[first[fresh]]], asked, most, 0)
+                edges = np.searchsorted(found.row, np.arange(len(fresh) + 1)).tolist()
+                for i, at in enumerate(fresh):
+                    own = slice(edges[i], edges[i + 1])
+                    numbers = found.token[own].copy(), found.support[own].copy()
+                    kept.keep(keys[at], Crowd(*numbers, int(found.level[i]), int(found.total[i])))
+            crowds = [kept.answers[key] for key in keys]
+            level[rows] = np.array([crowd.level for crowd in crowds])[place]
+            total[rows] = np.array([crowd.total for crowd in crowds])[place]
+            many = np.array([crowd.tokens.size for crowd in crowds])
+            owner, number = self.backend.ragged(many[place])
+            where = (np.cumsum(many) - many)[place][owner] + number
+            tokens, supports = (np.concatenate([getattr(c, n) for c in crowds]) for n in ("tokens", "supports"))
+            parts.append((rows[owner], tokens[where], supports[where]))
+        row, token, support = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        order = np.argsort(row, kind="stable")
+        return Answers(row[order], token[order], support[order], level, total)
+
+    def _kept_crowds(self) -> Crowds:
+        """Made anew where a segment is another one than it was, or where they have become many."""
+        versions = tuple(segment.version for segment in self.segments.values())
+        if self._crowds.versions != versions or self._crowds.full:
+            self._crowds = Crowds(versions)
+        return self._crowds
 
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
@@ -222,10 +342,14 @@ class WillshawMemory(Memory):
             parts.append((to_host(row), to_host(token), to_host(reading.supports(level, row, token))))
         rows, tokens = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         supports = np.concatenate([part[2] for part in parts], axis=1)
-        if len(parts) == 1:
-            return rows, tokens, supports
+        return (rows, tokens, supports) if len(parts) == 1 else self._summed(rows, tokens, supports)
+
+    def _summed(
+        self, rows: np.ndarray, tokens: np.ndarray, supports: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Each pair once, by row, then token, with its supports (layers, m) in all segments added up."""
         pair, inverse = np.unique(rows * self.configuration.answers + tokens, return_inverse=True)
-        summed = np.zeros((level + 1, pair.size), dtype=np.int64)
+        summed = np.zeros((len(supports), pair.size), dtype=np.int64)
         for total, support in zip(summed, supports, strict=True):
             np.add.at(total, inverse, support)
         return pair // self.configuration.answers, pair % self.configuration.answers, summed

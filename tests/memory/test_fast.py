@@ -118,7 +118,8 @@ def test_a_memory_that_refuses_in_one_matrix_keeps_all(oracle: Any) -> None:
 @quick
 def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
     world = data.draw(oracle.worlds(most=6))
-    parts = [list(world.documents)]
+    number = data.draw(st.integers(1, 3))  # segments
+    parts = [list(world.documents[at::number]) for at in range(number)]
     ours, theirs = world.memory(parts, FastBackend(worth=0)), world.memory(parts)
     assert ours.digest() == theirs.digest()
     longest = world.configuration.longest
@@ -128,7 +129,8 @@ def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
     lengths = np.array([len(row) for row in every], dtype=np.int64)
     contexts = np.concatenate([contexts, ours.framed(np.concatenate([*every, stored[:0]]), lengths)])
     for deepest in (None, 0, world.configuration.layers):
-        same(ours.lookup(contexts, deepest), theirs.lookup(contexts, deepest))
+        for most in (None, 1, 3):
+            same(ours.lookup(contexts, deepest, most), theirs.lookup(contexts, deepest, most))
 
 
 def same(ours: Any, theirs: Any) -> None:
@@ -136,10 +138,11 @@ def same(ours: Any, theirs: Any) -> None:
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 
 
+@pytest.mark.parametrize("segments", [1, 2])
 @pytest.mark.parametrize(
     "settings", [{}, {"heads": 2, "layers": 0}, {"heads": 3, "layers": 3}, {"ones": 2, "columns": 256}]
 )
-def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> None:
+def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int], segments: int) -> None:
     """Thousands of candidates of one context, supports above a byte, and batches that go to several threads."""
     configuration = WillshawConfiguration(vocabulary=3000, **settings)
     generator = np.random.default_rng(1)
@@ -151,11 +154,12 @@ def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> N
     memories = []
     for backend in (FastBackend(worth=0), Backend()):
         memory = memory_for(backend, configuration, SEED)
-        segment = memory.new_segment(first_geometry(configuration, 0))
-        for documents in (common, crowd, prose):
-            segment.add(segment.contribution(Batch.of(documents)))
-        segment.subtract(segment.contribution(Batch.of(common[:100])))
-        memory.segments["a"] = segment
+        for number in range(segments):
+            segment = memory.new_segment(first_geometry(configuration, number))
+            for documents in (common, crowd, prose):
+                segment.add(segment.contribution(Batch.of(documents[number::segments])))
+            segment.subtract(segment.contribution(Batch.of(common[number:100:segments])))
+            memory.segments[f"{number}"] = segment
         memories.append(memory)
     ours, theirs = memories
     assert ours.digest() == theirs.digest()
@@ -167,6 +171,7 @@ def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int]) -> N
     contexts = np.concatenate([contexts, ours.framed(np.array([7, 9, 7]), np.array([1, 2]))])
     assert len(contexts) > 2048
     same(ours.lookup(contexts), theirs.lookup(contexts))
+    same(ours.lookup(contexts, most=70), theirs.lookup(contexts, most=70))
     assert ours.lookup(contexts[-2:-1]).row.size > 2000
     same(ours.lookup(contexts[:0]), theirs.lookup(contexts[:0]))
 

@@ -1,228 +1,29 @@
-"""The same sums and readings as in plain NumPy, compiled: no temporaries, one pass, and without the interpreter's lock.
-
-Every function here has a twin in :mod:`willshaw`, :mod:`segment` or :mod:`willshaw_memory` that says what it must give,
-and the property tests hold the two against each other. Nothing is decided here: which cells a pair has, what an answer
-is and how it is ranked are defined there. The module is imported when it is first needed, because importing numba takes
-longer than opening a store; the machine code is kept beside this file, or in ``NUMBA_CACHE_DIR``, once it has been
-made.
-
-What bounds them is memory, not arithmetic: a pair touches s*q cells, a context s rows of c/8 bytes a layer
-(docs/benchmarks.md has the calculation).
-"""
+"""Reading a segment: the layers that know a context, the candidates they agree on, their supports, and their order."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from memodb.memory.codes import finalise
+from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise, select_rows
 
-__all__ = ["add", "lookup", "ones_with", "put_back", "subtract"]
+__all__ = ["lookup"]
 
-_LARGE = 255
-_CROWD = 1024
+_CROWD = 6000
 """Pairs of columns from which on it is faster to look at every token than at those that the pairs name."""
+_MANY = 16
+"""Candidates from which on the least count of every column is cheaper to find than that of each candidate."""
 _FEW = 64
 """Candidates up to which choosing the best is faster than ordering all."""
-_ONE = np.uint64(1)
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to keep the machine code: each process makes its own
-        return njit(nogil=True)(function)
-
-
-_finalise = _compiled(finalise)
-
-
-@_compiled
-def _select(symbol: Any, multipliers: Any, band: Any, ones: Any, columns: Any, rows: Any) -> Any:
-    """:func:`memodb.memory.codes.select_rows` of one symbol: fills ``rows``, returns the rotation."""
-    rotation = np.int64(0)
-    wide = np.uint64(band)
-    for word in range(multipliers.size - 1):
-        drawn = _finalise(symbol * multipliers[word] + multipliers[-1])
-        for half in range(2):
-            number = drawn >> np.uint64(32) if half == 0 else drawn & np.uint64(0xFFFFFFFF)
-            place = 2 * word + half
-            if place < ones:
-                rows[place] = np.int64((number * wide) >> np.uint64(32)) + place * band
-            elif place == ones:
-                rotation = np.int64(number & np.uint64(columns - 1))
-    return rotation
-
-
-@_compiled
-def _with(found: Any, count: Any, item: Any) -> Any:
-    """One number more behind the first ``count``: the array, made longer where it is full, and how many there are."""
-    if count == found.size:
-        wider = np.empty(2 * count, dtype=np.int64)
-        wider[:count] = found
-        found = wider
-    found[count] = item
-    return found, count + 1
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
-#
-# A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than
-# writing the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's
-# cache.
-# ``symbols`` to ``ones`` are the fields of :class:`memodb.memory.willshaw.Votes`.
-
-
-@_compiled
-def _drawn(symbol: Any, number: Any, selector: Any) -> Any:
-    """The ``number``-th of the 32-bit numbers that a symbol stands for: a row for each band, then the rotation."""
-    word = _finalise(symbol * selector[number >> 1] + selector[-1])
-    return word & np.uint64(0xFFFFFFFF) if number & 1 else word >> np.uint64(32)
-
-
-@_compiled
-def _rotations(symbols: Any, selector: Any, ones: Any, columns: Any) -> Any:
-    found = np.empty(symbols.size, dtype=np.int32)
-    for i in range(symbols.size):
-        found[i] = np.int32(_drawn(symbols[i], ones, selector) & np.uint64(columns - 1))
-    return found
-
-
-@_compiled
-def add(
-    cells: Any,
-    presence: Any,
-    filled: Any,
-    columns: int,
-    symbols: Any,
-    values: Any,
-    codes: Any,
-    selector: Any,
-    ones: int,
-) -> Any:
-    """Add 1 to every cell of each pair that stays below 255; the numbers of the others, which are left as they were, as
-    often as they are hit."""
-    rotations = _rotations(symbols, selector, ones, columns)
-    band = filled.size // ones
-    beyond, left = np.empty(16, dtype=np.int64), 0
-    for r in range(ones):
-        for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
-            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
-            for j in range(codes.shape[1]):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
-                old = np.int64(cells[cell])
-                if old + 1 >= _LARGE:
-                    beyond, left = _with(beyond, left, cell)
-                    continue
-                cells[cell] = old + 1
-                fresh += old == 0  # without a branch: half of them are
-                presence[cell >> 6] |= _ONE << np.uint64(cell & 63)
-            filled[row] += fresh
-    return beyond[:left].copy()
-
-
-@_compiled
-def put_back(
-    cells: Any,
-    presence: Any,
-    filled: Any,
-    columns: int,
-    symbols: Any,
-    values: Any,
-    codes: Any,
-    selector: Any,
-    ones: int,
-    hits: int,
-) -> None:
-    """Undo the first ``hits`` steps of :func:`subtract`, which changed no cell at 255 and left none there."""
-    rotations = _rotations(symbols, selector, ones, columns)
-    band = filled.size // ones
-    left = hits
-    for r in range(ones):
-        for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
-            for j in range(codes.shape[1]):
-                if left == 0:
-                    return
-                left -= 1
-                cell = row * columns + ((np.int64(codes[values[i], j]) + rotations[i]) & (columns - 1))
-                old = np.int64(cells[cell])
-                if old < _LARGE:
-                    cells[cell] = old + 1
-                    filled[row] += old == 0
-                    presence[cell >> 6] |= _ONE << np.uint64(cell & 63)
-
-
-@_compiled
-def subtract(
-    cells: Any,
-    presence: Any,
-    filled: Any,
-    columns: int,
-    symbols: Any,
-    values: Any,
-    codes: Any,
-    selector: Any,
-    ones: int,
-) -> Any:
-    """Subtract 1 from every cell of each pair that counts below 255; the numbers of the others, as often as they are
-    hit. None where a count would fall below zero: then nothing is changed."""
-    rotations = _rotations(symbols, selector, ones, columns)
-    band, width = filled.size // ones, codes.shape[1]
-    beyond, left = np.empty(16, dtype=np.int64), 0
-    for r in range(ones):
-        for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
-            value, rotation, emptied = values[i], np.int64(rotations[i]), 0
-            for j in range(width):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
-                old = np.int64(cells[cell])
-                if old == 0:
-                    filled[row] -= emptied
-                    done = (r * symbols.size + i) * width + j
-                    put_back(cells, presence, filled, columns, symbols, values, codes, selector, ones, done)
-                    return None
-                if old == _LARGE:
-                    beyond, left = _with(beyond, left, cell)
-                    continue
-                cells[cell] = old - 1
-                emptied += old == 1
-                presence[cell >> 6] &= ~(np.uint64(old == 1) << np.uint64(cell & 63))
-            filled[row] -= emptied
-    return beyond[:left].copy()
-
-
-@_compiled
-def ones_with(
-    presence: Any, filled: Any, columns: int, symbols: Any, values: Any, codes: Any, selector: Any, ones: int
-) -> None:
-    """Set the bits of the pairs' cells, and count them in ``filled``; both are the caller's copies."""
-    rotations = _rotations(symbols, selector, ones, columns)
-    band = filled.size // ones
-    for r in range(ones):
-        for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
-            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
-            for j in range(codes.shape[1]):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
-                word, bit = presence[cell >> 6], _ONE << np.uint64(cell & 63)
-                fresh += (word & bit) == 0
-                presence[cell >> 6] = word | bit
-            filled[row] += fresh
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-@_compiled
+@compiled
 def _symbols(context: Any, token: Any, layers: Any, below: Any, symbols: Any) -> None:
     """:func:`memodb.memory.codes.context_symbols` of one context; ``below`` is scratch of its length."""
     count = context.size
     for i in range(count):
-        below[i] = _finalise(np.uint64(context[i]) * token[0] + token[1])
+        below[i] = finalise(np.uint64(context[i]) * token[0] + token[1])
     symbols[0] = below[count - 1]
     for level in range(layers.shape[0]):
         heads = layers.shape[1] - 1
@@ -231,14 +32,14 @@ def _symbols(context: Any, token: Any, layers: Any, below: Any, symbols: Any) ->
             total = layers[level, heads]
             for j in range(heads):
                 total += below[i * heads + j] * layers[level, j]
-            below[i] = _finalise(total)
+            below[i] = finalise(total)
         symbols[level + 1] = below[count - 1]
 
 
-@_compiled
+@compiled
 def _least(codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: Any, columns: Any, cells: Any) -> Any:
     """Least count of a pair's cells in one layer, 255 where the table has to be asked."""
-    least = np.int64(_LARGE)
+    least = np.int64(LARGE)
     for j in range(codes.shape[1]):
         place = (np.int64(codes[item, j]) + rotation) & (columns - 1)
         for r in range(ones):
@@ -250,7 +51,7 @@ def _least(codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: An
     return least
 
 
-@_compiled
+@compiled
 def _least_large(
     codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: Any, columns: Any, large: Any, counts: Any
 ) -> Any:
@@ -263,7 +64,7 @@ def _least_large(
     return least
 
 
-@_compiled
+@compiled
 def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
     """Whether candidate a ranks before b: by the top layer's support, then by those below, then by token."""
     for layer in range(level, -1, -1):
@@ -272,7 +73,7 @@ def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
     return tokens[a] < tokens[b]
 
 
-@_compiled
+@compiled
 def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare: Any) -> None:
     """Merge sort of the candidates' numbers, best first, into ``order``."""
     for i in range(count):
@@ -295,7 +96,7 @@ def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare:
         width *= 2
 
 
-@_compiled
+@compiled
 def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found: Any) -> Any:
     """Items all of whose columns are set: (``found``, which may have been made longer, and how many there are)."""
     count = 0
@@ -305,27 +106,27 @@ def _decode(words: Any, codes: Any, members: Any, starts: Any, block: Any, found
         first_bits = words[first_word]
         while first_bits:
             first = first_word * 64 + _lowest(first_bits)
-            first_bits &= first_bits - _ONE
+            first_bits &= first_bits - ONE
             for second_word in range(each):
                 second_bits = words[each + second_word]
                 while second_bits:
                     second = second_word * 64 + _lowest(second_bits)
-                    second_bits &= second_bits - _ONE
+                    second_bits &= second_bits - ONE
                     bucket = first * block + second
                     for place in range(starts[bucket], starts[bucket + 1]):
                         item = np.int64(members[place])
                         held = True
                         for j in range(2, blocks):
                             column = codes[item, j]
-                            if not words[column >> 6] >> np.uint64(column & 63) & _ONE:
+                            if not words[column >> 6] >> np.uint64(column & 63) & ONE:
                                 held = False
                                 break
                         if held:
-                            found, count = _with(found, count, item)
+                            found, count = appended(found, count, item)
     return found, count
 
 
-@_compiled
+@compiled
 def _pairs(words: Any, block: Any) -> Any:
     """Pairs of columns of the first two blocks that are set: what :func:`_decode` would look at."""
     each = block // 64
@@ -333,28 +134,32 @@ def _pairs(words: Any, block: Any) -> Any:
     for w in range(each):
         bits = words[w]
         while bits:
-            bits &= bits - _ONE
+            bits &= bits - ONE
             first += 1
         bits = words[each + w]
         while bits:
-            bits &= bits - _ONE
+            bits &= bits - ONE
             second += 1
     return first * second
 
 
-@_compiled
-def _crowd(least_columns: Any, asked: Any, codes: Any, found: Any) -> Any:
+@compiled
+def _look(words: Any, codes: Any, found: Any) -> Any:
     """As :func:`_decode`, by looking at every item in turn."""
     count = 0
     for item in range(codes.shape[0]):
-        if _least_of(least_columns, asked, codes, item):
-            found, count = _with(found, count, item)
+        held = ONE
+        for j in range(codes.shape[1]):
+            column = codes[item, j]
+            held &= words[column >> 6] >> np.uint64(column & 63)
+        if held:
+            found, count = appended(found, count, item)
     return found, count
 
 
-@_compiled
+@compiled
 def _minima(asked: Any, rows: Any, key_ones: Any, rotations: Any, columns: Any, counts: Any, least_columns: Any) -> Any:
-    """The least count of each column over a context's rows in layers 0..L, turned back: a vector for each L."""
+    """The least count of each column over a context's rows in each layer, turned back."""
     least = np.empty(columns, dtype=np.uint8)
     for layer in range(asked + 1):
         cells = counts[layer]
@@ -366,11 +171,10 @@ def _minima(asked: Any, rows: Any, key_ones: Any, rotations: Any, columns: Any, 
             for c in range(columns):
                 least[c] = min(least[c], cells[start + c])
         for c in range(columns):
-            held = least[(c + rotations[layer]) & (columns - 1)]
-            least_columns[layer, c] = held if layer == 0 else min(held, least_columns[layer - 1, c])
+            least_columns[layer, c] = least[(c + rotations[layer]) & (columns - 1)]
 
 
-@_compiled
+@compiled
 def _least_of(least_columns: Any, layer: Any, codes: Any, item: Any) -> Any:
     """Least count of an item's columns; 255 where the table has to be asked."""
     least = least_columns[layer, codes[item, 0]]
@@ -379,11 +183,11 @@ def _least_of(least_columns: Any, layer: Any, codes: Any, item: Any) -> Any:
     return np.int64(least)
 
 
-@_compiled
+@compiled
 def _lowest(bits: Any) -> Any:
     """Number of the lowest bit that is set."""
     number = 0
-    alone = bits & (~bits + _ONE)
+    alone = bits & (~bits + ONE)
     for step in (32, 16, 8, 4, 2, 1):
         if alone >> np.uint64(step):
             alone >>= np.uint64(step)
@@ -391,7 +195,7 @@ def _lowest(bits: Any) -> Any:
     return number
 
 
-@_compiled
+@compiled
 def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: Any) -> None:
     """The numbers of the ``most`` best of more candidates, best first: each is put into its place among those."""
     held = 0
@@ -406,11 +210,12 @@ def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: 
         held = min(held + 1, most)
 
 
-@_compiled
+@compiled
 def lookup(
     contexts: Any,
     top: int,
     most: int,
+    patience: int,
     token: Any,
     layers: Any,
     selectors: Any,
@@ -426,9 +231,11 @@ def lookup(
     """Answers of one segment to contexts (n, h^l), from the longest layer that knows each.
 
     ``presences`` (2-d), ``counts``, ``larges`` and ``large_counts`` have an array a layer, ``selectors`` multipliers a
-    layer. Returns how many candidates of each context follow (all, or no more than ``most`` where that is not 0), their
-    tokens and supports in the order of the answers, each context's level, and the sum of the supports of all
-    candidates.
+    layer. Where ``patience`` is not 0, a context for which more than so many pairs of columns would be looked at is
+    left at that layer, with -1 candidates. Returns how many candidates of each context follow (no more than ``most``,
+    or all where that is 0), their tokens and supports (m, top + 1) in the order of the answers, each context's level,
+    and the sum of the supports of all candidates. Of supports, the column of the context's level is what is answered;
+    those before it are of the layers below where all candidates are wanted, and those behind it 0.
     """
     n = contexts.shape[0]
     words = presences[0].shape[1]
@@ -436,7 +243,7 @@ def lookup(
     block = columns // codes.shape[1]
     level = np.full(n, -1, dtype=np.int64)
     many, sums = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    tokens, supports = np.empty(4 * n + 16, dtype=np.int64), np.empty(4 * n + 16, dtype=np.int64)
+    tokens, supports = np.empty(2 * n + 16, dtype=np.int64), np.zeros((2 * n + 16, top + 1), dtype=np.int64)
     below = np.empty(contexts.shape[1], dtype=np.uint64)
     symbols = np.empty(layers.shape[0] + 1, dtype=np.uint64)
     rows = np.empty((top + 1, key_ones.max()), dtype=np.int64)
@@ -454,7 +261,9 @@ def lookup(
         for layer in range(top + 1):
             ones = key_ones[layer]
             presence = presences[layer]
-            rotation = _select(symbols[layer], selectors[layer], presence.shape[0] // ones, ones, columns, rows[layer])
+            rotation = select_rows(
+                symbols[layer], selectors[layer], presence.shape[0] // ones, ones, columns, rows[layer]
+            )
             rotations[layer] = rotation
             for w in range(words):
                 common[w] = presence[rows[layer, 0], w]
@@ -466,7 +275,7 @@ def lookup(
             left = np.uint64(0)
             for w in range(words):
                 low, high = common[(w + skip) & (words - 1)], common[(w + skip + 1) & (words - 1)]
-                turned = (low >> shift) | ((high << _ONE) << (np.uint64(63) - shift))
+                turned = (low >> shift) | ((high << ONE) << (np.uint64(63) - shift))
                 if layer:
                     turned &= agreed[layer - 1, w]
                 agreed[layer, w] = turned
@@ -475,10 +284,12 @@ def lookup(
                 break
             known = layer
         for asked in range(known, -1, -1):
-            crowded = _pairs(agreed[asked], block) > _CROWD
-            if crowded:
-                _minima(asked, rows, key_ones, rotations, columns, counts, least_columns)
-                found, count = _crowd(least_columns, asked, codes, found)
+            pairs = _pairs(agreed[asked], block)
+            if 0 < patience < pairs:
+                level[i], many[i] = asked, -1
+                break
+            if pairs > _CROWD:
+                found, count = _look(agreed[asked], codes, found)
             else:
                 found, count = _decode(agreed[asked], codes, members, starts, block, found)
             if not count:
@@ -487,21 +298,25 @@ def lookup(
                 wide = found.size
                 least = np.empty((top + 1, wide), dtype=np.int64)
                 order, spare = np.empty(wide, dtype=np.int64), np.empty(wide, dtype=np.int64)
+            crowded = count > _MANY
+            if crowded:
+                _minima(asked, rows, key_ones, rotations, columns, counts, least_columns)
             for c in range(count):
                 item, smallest = found[c], np.int64(0x7FFFFFFFFFFFFFFF)
                 for turn in range(asked + 1):
-                    layer = asked - turn if count == 1 else turn  # nothing to rank: the rarest context first
+                    # nothing to rank: the rarest context first
+                    layer = asked - turn if count == 1 and most else turn
                     if crowded:
                         smallest = min(smallest, _least_of(least_columns, layer, codes, item))
                     elif smallest > 1:
                         ones, turned = key_ones[layer], rotations[layer]
                         held = _least(codes, item, rows, layer, ones, turned, columns, counts[layer])
-                        if held == _LARGE:
+                        if held == LARGE:
                             held = _least_large(
                                 codes, item, rows, layer, ones, turned, columns, larges[layer], large_counts[layer]
                             )
                         smallest = min(smallest, held)
-                    if crowded and smallest == _LARGE:  # in every layer so far
+                    if crowded and smallest == LARGE:  # in every layer so far
                         smallest = np.int64(0x7FFFFFFFFFFFFFFF)
                         for each in range(layer + 1):
                             ones, turned = key_ones[each], rotations[each]
@@ -520,15 +335,17 @@ def lookup(
                 _rank(least, found, asked, count, order, spare)
             level[i] = asked
             many[i] = kept
-            while total + kept > tokens.size:
-                wide_tokens = np.empty(2 * tokens.size, dtype=np.int64)
+            if total + kept > tokens.size:
+                size = max(2 * tokens.size, total + kept)
+                wide_tokens = np.empty(size, dtype=np.int64)
                 wide_tokens[:total] = tokens[:total]
-                wide_supports = np.empty(2 * tokens.size, dtype=np.int64)
+                wide_supports = np.zeros((size, top + 1), dtype=np.int64)
                 wide_supports[:total] = supports[:total]
                 tokens, supports = wide_tokens, wide_supports
             for c in range(kept):
                 tokens[total] = found[order[c]]
-                supports[total] = least[asked, order[c]]
+                for layer in range(asked + 1):
+                    supports[total, layer] = least[layer, order[c]]
                 total += 1
             break
     return many, tokens[:total].copy(), supports[:total].copy(), level, sums

@@ -1,0 +1,155 @@
+"""Adding pairs to a counting matrix, and taking them out.
+
+A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
+the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache.
+``symbols`` to ``ones`` are the fields of :class:`memodb.memory.willshaw.Votes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise
+
+__all__ = ["add", "ones_with", "put_back", "subtract"]
+
+
+@compiled
+def _drawn(symbol: Any, number: Any, selector: Any) -> Any:
+    """The ``number``-th of the 32-bit numbers that a symbol stands for: a row for each band, then the rotation."""
+    word = finalise(symbol * selector[number >> 1] + selector[-1])
+    return word & np.uint64(0xFFFFFFFF) if number & 1 else word >> np.uint64(32)
+
+
+@compiled
+def _rotations(symbols: Any, selector: Any, ones: Any, columns: Any) -> Any:
+    found = np.empty(symbols.size, dtype=np.int32)
+    for i in range(symbols.size):
+        found[i] = np.int32(_drawn(symbols[i], ones, selector) & np.uint64(columns - 1))
+    return found
+
+
+@compiled
+def add(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+) -> Any:
+    """Add 1 to every cell of each pair that stays below 255; the numbers of the others, which are left as they were, as
+    often as they are hit."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    beyond, left = np.empty(16, dtype=np.int64), 0
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
+            for j in range(codes.shape[1]):
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old + 1 >= LARGE:
+                    beyond, left = appended(beyond, left, cell)
+                    continue
+                cells[cell] = old + 1
+                fresh += old == 0  # without a branch: half of them are
+                presence[cell >> 6] |= ONE << np.uint64(cell & 63)
+            filled[row] += fresh
+    return beyond[:left].copy()
+
+
+@compiled
+def put_back(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+    hits: int,
+) -> None:
+    """Undo the first ``hits`` steps of :func:`subtract`, which changed no cell at 255 and left none there."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    left = hits
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            for j in range(codes.shape[1]):
+                if left == 0:
+                    return
+                left -= 1
+                cell = row * columns + ((np.int64(codes[values[i], j]) + rotations[i]) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old < LARGE:
+                    cells[cell] = old + 1
+                    filled[row] += old == 0
+                    presence[cell >> 6] |= ONE << np.uint64(cell & 63)
+
+
+@compiled
+def subtract(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+) -> Any:
+    """Subtract 1 from every cell of each pair that counts below 255; the numbers of the others, as often as they are
+    hit. None where a count would fall below zero: then nothing is changed."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band, width = filled.size // ones, codes.shape[1]
+    beyond, left = np.empty(16, dtype=np.int64), 0
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, emptied = values[i], np.int64(rotations[i]), 0
+            for j in range(width):
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                old = np.int64(cells[cell])
+                if old == 0:
+                    filled[row] -= emptied
+                    done = (r * symbols.size + i) * width + j
+                    put_back(cells, presence, filled, columns, symbols, values, codes, selector, ones, done)
+                    return None
+                if old == LARGE:
+                    beyond, left = appended(beyond, left, cell)
+                    continue
+                cells[cell] = old - 1
+                emptied += old == 1
+                presence[cell >> 6] &= ~(np.uint64(old == 1) << np.uint64(cell & 63))
+            filled[row] -= emptied
+    return beyond[:left].copy()
+
+
+@compiled
+def ones_with(
+    presence: Any, filled: Any, columns: int, symbols: Any, values: Any, codes: Any, selector: Any, ones: int
+) -> None:
+    """Set the bits of the pairs' cells, and count them in ``filled``; both are the caller's copies."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = filled.size // ones
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            value, rotation, fresh = values[i], np.int64(rotations[i]), 0
+            for j in range(codes.shape[1]):
+                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                word, bit = presence[cell >> 6], ONE << np.uint64(cell & 63)
+                fresh += (word & bit) == 0
+                presence[cell >> 6] = word | bit
+            filled[row] += fresh

@@ -1,0 +1,112 @@
+"""Answers that are kept are those that would be found again: with kernels and without, whatever changes between."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, crowds, first_geometry, memory_for
+from memodb.memory.backend import FastBackend
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+BACKENDS = pytest.mark.parametrize(
+    "backend", [Backend(), pytest.param(FastBackend(worth=0), marks=needs_numba)], ids=["plain", "fast"]
+)
+CONFIGURATION = WillshawConfiguration(vocabulary=300, heads=2, layers=2, window=3)
+
+
+def documents(seed: int, number: int) -> list[tuple[int, np.ndarray]]:
+    """Of tokens that stand beside hundreds of others."""
+    generator = np.random.default_rng(seed)
+    return [(1000 * seed + i + 1, generator.zipf(1.2, 80) % 300) for i in range(number)]
+
+
+def memory_of(backend: Backend, segments: int) -> Memory:
+    memory = memory_for(backend, CONFIGURATION, bytes(32))
+    for number in range(segments):
+        segment = memory.new_segment(first_geometry(CONFIGURATION, number, 8000))
+        segment.add(segment.contribution(Batch.of(documents(number + 1, 60))))
+        memory.segments[f"{number}"] = segment
+    return memory
+
+
+def contexts_of(memory: Memory) -> np.ndarray:
+    """Every token alone, and windows of what is stored."""
+    alone = memory.framed(np.arange(300), np.ones(300, dtype=np.int64))
+    text = np.concatenate([tokens for seed in (1, 2, 3) for _, tokens in documents(seed, 6)])
+    return np.concatenate([alone, np.lib.stride_tricks.sliding_window_view(text, CONFIGURATION.longest)])
+
+
+def assert_as_if_found_again(memory: Memory) -> None:
+    """The best few, asked twice, are the first of the whole list, which is never kept."""
+    contexts = contexts_of(memory)
+    for deepest in (None, 1):
+        whole = memory.lookup(contexts, deepest)
+        for most in (1, 10, 1000):
+            listed = np.arange(whole.row.size) - whole.starts[whole.row] < most
+            for _ in range(2):
+                few = memory.lookup(contexts, deepest, most)
+                for name in ("row", "token", "support"):
+                    assert np.array_equal(getattr(few, name), getattr(whole, name)[listed]), (name, most)
+                assert np.array_equal(few.level, whole.level)
+                assert np.array_equal(few.total, whole.total)
+
+
+@BACKENDS
+@pytest.mark.parametrize("segments", [1, 2])
+def test_they_are_found_anew_after_every_change(backend: Backend, segments: int) -> None:
+    memory = memory_of(backend, segments)
+    held = memory.segments["0"]
+    crowded = np.bincount(memory.lookup(contexts_of(memory)).row)
+    assert crowded.max() > 100
+    assert_as_if_found_again(memory)
+    more = held.contribution(Batch.of(documents(3, 40)))
+    held.add(more)
+    assert_as_if_found_again(memory)
+    held.subtract(held.contribution(Batch.of(documents(1, 20))))
+    assert_as_if_found_again(memory)
+    state, tokens = held.state(), held.tokens
+    held.subtract(more)
+    assert_as_if_found_again(memory)
+    held.restore(state, tokens)
+    assert_as_if_found_again(memory)
+    # others in its place, which came by as many steps
+    for seed, steps in ((4, 4), (5, 3), (6, 2)):
+        fresh = memory.segments["0"] = memory.new_segment(held.geometry)
+        for number in range(steps):
+            fresh.add(held.contribution(Batch.of(documents(seed, 60)[number::steps])))
+        assert_as_if_found_again(memory)
+    if segments == 2:
+        del memory.segments["1"]
+        assert_as_if_found_again(memory)
+
+
+@BACKENDS
+def test_they_are_dropped_before_they_take_too_much(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "_KEPT", 2000)
+    memory: Any = memory_of(backend, 1)
+    contexts = contexts_of(memory)
+    for row in contexts:
+        memory.lookup(row[None], None, 10)
+        assert len(memory._crowds.answers) <= 2000 // 64 + 1
+    assert_as_if_found_again(memory)
+
+
+@BACKENDS
+def test_what_is_kept_is_asked_once(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory: Any = memory_of(backend, 1)
+    contexts = contexts_of(memory)
+    asked: list[int] = []
+    ask = type(memory)._ask
+    monkeypatch.setattr(
+        type(memory), "_ask", lambda self, rows, *how: (asked.append(len(rows)), ask(self, rows, *how))[1]
+    )
+    memory.lookup(np.concatenate([contexts, contexts]), None, 10)
+    first, asked[:] = list(asked), []
+    memory.lookup(contexts, None, 10)
+    assert len(first) > 1
+    assert max(first[1:]) <= 300
+    assert asked == [len(contexts)]
