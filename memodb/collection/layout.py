@@ -12,11 +12,11 @@ Appending is 6 % faster, and a store of documentation takes 180 bytes of memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from memodb.memory import Batch, Geometry, Memory, Segment, first_geometry
+from memodb.memory import Batch, Contribution, Geometry, Memory, Segment, first_geometry
 
 __all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "extend", "grown_segment", "memorise"]
 
@@ -57,23 +57,43 @@ def extend(segment: Segment, documents: Documents) -> Segment:
     return segment
 
 
-def grown_segment(memory: Memory, geometry: Geometry, documents: Callable[[], Documents], headroom: float) -> Segment:
-    """A segment for documents that broke the promise in a smaller one: rows for ``headroom`` times their pairs.
+def grown_segment(
+    memory: Memory,
+    full: Segment,
+    documents: Callable[[], Documents],
+    arriving: Sequence[Contribution],
+    headroom: float,
+) -> Segment:
+    """A segment for documents that would break the promise in another: rows for ``headroom`` times their pairs.
 
     Parameters
     ----------
-    geometry : Geometry
-        A first guess, from :meth:`Segment.fitted`.
+    full : Segment
+        The other.
     documents : callable
-        Streams the documents; called once an attempt.
+        Streams the documents that it goes on to hold; called once an attempt.
+    arriving : sequence of Contribution
+        Of those that come.
     """
-    segment = memorise(memory, geometry, documents())
+
+    def filled(geometry: Geometry) -> Segment:
+        segment = memorise(memory, geometry, documents())
+        for contribution in arriving:
+            segment.add(contribution)
+        return segment
+
+    fresh = sum(contribution.tokens for contribution in arriving)
+    scale, measured = headroom, full
+    if fresh > full.tokens:  # too many for its rows to tell how many pairs they are: laid out by the formula, they do
+        ordinal, tokens = full.geometry.ordinal, full.tokens + fresh
+        scale *= tokens / fresh
+        measured = memory.new_segment(first_geometry(memory.configuration, ordinal, tokens))
+    segment = filled(measured.fitted(scale, arriving))
     attempt = 1.0
     while not segment.holds():
         # Measured on the real rows now, so one more attempt is enough but for contexts of thousands of tokens.
         attempt *= 1.05
-        geometry = segment.fitted(headroom * attempt)
-        segment = memorise(memory, geometry, documents())
+        segment = filled(segment.fitted(headroom * attempt))
     return segment
 
 

@@ -133,14 +133,13 @@ def _sum(collection: Collection, memory: Memory, segment_id: str, change: Change
     room = collection.configuration.room(segment.geometry.ordinal)
     headroom = min(GROWTH, max(1.1, room / max(1, change.tokens)))
 
-    def everything() -> Iterator[tuple[int, np.ndarray]]:
+    def staying() -> Iterator[tuple[int, np.ndarray]]:
         if not change.is_new:
             with collection.catalog.read() as session:
                 stored = documents.stream_segment(session, collection.id, segment_id, at=collection.as_of)
                 yield from collection.symbolised(item for item in stored if item[0] not in change.outgoing)
-        yield from arriving
 
-    change.replacement = grown_segment(memory, segment.fitted(headroom, change.add), everything, headroom)
+    change.replacement = grown_segment(memory, segment, staying, change.add, headroom)
     change.subtract, change.add = [], []
 
 

@@ -15,7 +15,7 @@ from memodb.text import check_text
 
 __all__ = ["AppendResult", "append_many", "export"]
 
-_BATCH_CHARACTERS = 1 << 18
+_BATCH_CHARACTERS = 1 << 20
 _BATCH_RECORDS = 2048
 _EXPORTED_AT_ONCE = 256
 

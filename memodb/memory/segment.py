@@ -17,11 +17,11 @@ import numpy as np
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.capacity import even_pass_rate, limits, measured_pass_rate, rows_for, stored_pairs
-from memodb.memory.codes import ContextKeys, Keys, block_codes, select_columns, select_rows
+from memodb.memory.codes import ContextKeys, Keys, block_codes, select_rows
 from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
 from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
-from memodb.memory.willshaw import Tally, Votes, WillshawMatrix, flat_cells, tally
+from memodb.memory.willshaw import Votes, WillshawMatrix
 
 __all__ = ["ROUNDING", "Codebook", "Contribution", "Imprint", "Segment"]
 
@@ -67,11 +67,11 @@ class Codebook:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a batch of documents adds to a segment of one geometry.
+    """What a batch of documents adds to a segment, whatever its geometry.
 
     Parameters
     ----------
-    tallies : tuple of Tally or Votes
+    votes : tuple of Votes
         One a counting matrix, the provenance layer's last.
     correlations : tuple of float32 (d, d)
         One a correlation matrix; none where another contribution of the same change has the sum.
@@ -79,7 +79,7 @@ class Contribution:
     tokens : int
     """
 
-    tallies: tuple[Tally | Votes, ...]
+    votes: tuple[Votes, ...]
     correlations: tuple[Array, ...]
     symbols: Array
     tokens: int
@@ -174,14 +174,16 @@ class Segment(ABC):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def contribution(self, batch: Batch) -> Contribution:
-        """What a batch adds to this segment: a function of its documents, the seed and the geometry alone."""
+        """What a batch adds to any segment of the codebook: a function of its documents and the seed alone."""
         backend = self.codebook.backend
         pairs = document_pairs(backend, self.codebook.configuration, self.codebook.contexts, batch)
         symbols = backend.to_device(batch.symbols)
-        votes = [*self._layer_votes(pairs), (pairs.windows, self.codebook.document_codes(symbols))]
-        tokens = int(batch.lengths.sum())
-        tallies = backend.each(lambda index: self._tally(index, *votes[index]), range(len(votes)), size=tokens)
-        return Contribution(tuple(tallies), self._layer_correlations(pairs), symbols, tokens)
+        each = [*self._layer_votes(pairs), (pairs.windows, self.codebook.document_codes(symbols))]
+        votes = tuple(
+            Votes(backend, part.symbols, part.values, codes, selector, ones)
+            for (part, codes), selector, ones in zip(each, self.codebook.selectors, self.codebook.key_ones, strict=True)
+        )
+        return Contribution(votes, self._layer_correlations(pairs), symbols, int(batch.lengths.sum()))
 
     def contributions(self, batches: Iterable[Batch]) -> list[Contribution]:
         """What each of several batches adds; dense sums are held once, by the first."""
@@ -203,18 +205,6 @@ class Segment(ABC):
         """What the pairs add to the correlation matrices."""
         return ()
 
-    def _tally(self, index: int, pairs: PairSet, codes: Array) -> Tally | Votes:
-        """What pairs, whose values have the codes int64 (values, q), add to counting matrix ``index``."""
-        matrix, backend, codebook = self.matrices[index], self.codebook.backend, self.codebook
-        ones = codebook.key_ones[index]
-        kernels = backend.kernels_for(int(pairs.symbols.size) * ones * codes.shape[1])
-        if kernels is not None:
-            return Votes(kernels, pairs.symbols, pairs.values, codes.astype(np.int16), codebook.selectors[index], ones)
-        small = np.uint32 if matrix.rows * matrix.columns <= 1 << 32 else np.int64  # half the bytes to sort
-        rows, rotation = codebook.keys_of(index, pairs.symbols, matrix.rows)
-        columns = select_columns(codes[pairs.values], rotation, matrix.columns)
-        return tally(backend, flat_cells(backend, rows, columns, matrix.columns).astype(small))
-
     def has(self, symbol: int) -> bool:
         """Whether it holds the document of this symbol."""
         symbols = self.symbols
@@ -222,9 +212,9 @@ class Segment(ABC):
         return at < symbols.size and int(symbols[at]) == symbol
 
     def add(self, contribution: Contribution) -> None:
-        """Memorise: add a contribution, computed for this segment's geometry."""
+        """Memorise: add a contribution."""
         xp = self.codebook.backend.xp
-        parts = list(zip(self.matrices, contribution.tallies, strict=True))
+        parts = list(zip(self.matrices, contribution.votes, strict=True))
         self.codebook.backend.each(lambda part: part[0].add(part[1]), parts, size=contribution.tokens)
         if contribution.correlations:
             for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
@@ -248,7 +238,7 @@ class Segment(ABC):
         # without this a document shorter than a window, which the provenance layer does not know, could go twice
         if gone.size and (int(entries.max()) >= self.symbols.size or bool((self.symbols[entries] != gone).any())):
             raise CorruptStore("a segment does not hold the documents it should forget: run check, and rebuild it")
-        parts = list(zip(self.matrices, contribution.tallies, strict=True))
+        parts = list(zip(self.matrices, contribution.votes, strict=True))
         refused = self.codebook.backend.each(_subtract, parts, size=contribution.tokens)
         if any(refused):
             # adding back gives the very bytes again; checking every matrix beforehand would read each cell twice
@@ -276,7 +266,7 @@ class Segment(ABC):
     def _ones_with(self, contributions: Sequence[Contribution]) -> list[Array]:
         """Popcounts of every matrix's rows, as they would be with contributions added."""
         return self.codebook.backend.each(
-            lambda index: self.matrices[index].ones_with([each.tallies[index] for each in contributions]),
+            lambda index: self.matrices[index].ones_with([each.votes[index] for each in contributions]),
             range(len(self.matrices)),
             size=sum(each.tokens for each in contributions),
         )
@@ -415,7 +405,7 @@ class Segment(ABC):
         correlation[...] = self.codebook.backend.to_device(numbers.copy()).reshape(correlation.shape)
 
 
-def _subtract(part: tuple[WillshawMatrix, Tally | Votes]) -> CorruptStore | None:
+def _subtract(part: tuple[WillshawMatrix, Votes]) -> CorruptStore | None:
     """Why a matrix refuses to forget its part, if it does."""
     try:
         part[0].subtract(part[1])

@@ -26,12 +26,11 @@ import numpy as np
 
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
-from memodb.memory.codes import select_columns
+from memodb.memory.codes import select_columns, select_rows
 
-__all__ = ["Tally", "Votes", "WillshawMatrix", "flat_cells", "tally"]
+__all__ = ["Tally", "Votes", "WillshawMatrix", "tally"]
 
 LARGE = 255
-_BIT = np.uint64(1)
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
 
 
@@ -41,38 +40,6 @@ class Tally:
 
     cells: Array
     counts: Array
-
-
-@dataclass(frozen=True)
-class Votes:
-    """What a set of documents adds to a matrix, as the pairs that add 1 to each of their cells: for compiled kernels,
-    which find the cells as they go.
-
-    Parameters
-    ----------
-    kernels : module
-        From :meth:`Backend.kernels_for`.
-    symbols : uint64 (n,)
-        Contexts.
-    values : int64 (n,)
-    codes : int16 (values, q)
-    selector : uint64 (s // 2 + 2,)
-        See :func:`memodb.memory.codes.select_rows`.
-    ones : int
-        s.
-    """
-
-    kernels: ModuleType
-    symbols: np.ndarray
-    values: np.ndarray
-    codes: np.ndarray
-    selector: np.ndarray
-    ones: int
-
-    @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-        """What every kernel that writes is given of it."""
-        return self.symbols, self.values, self.codes, self.selector, self.ones
 
 
 def tally(backend: Backend, cells: Array) -> Tally:
@@ -86,9 +53,40 @@ def tally(backend: Backend, cells: Array) -> Tally:
     return Tally(ordered[places], xp.diff(xp.append(places, ordered.size)))
 
 
-def flat_cells(backend: Backend, rows: list[Array], columns: Array, width: int) -> Array:
-    """Flat numbers of the s*q cells of each pair: rows are s arrays (n,), columns (n, q); (s * n * q,) int64."""
-    return backend.xp.concatenate([(row[:, None] * width + columns).ravel() for row in rows])
+class Votes:
+    """What a set of documents adds to a matrix of any number of rows: 1 to each cell of each of their pairs.
+
+    Parameters
+    ----------
+    backend : Backend
+    symbols : uint64 (n,)
+        Contexts.
+    values : int64 (n,)
+    codes : int64 (values, q)
+    selector : uint64 (s // 2 + 2,)
+        See :func:`memodb.memory.codes.select_rows`.
+    ones : int
+        s.
+    """
+
+    def __init__(
+        self, backend: Backend, symbols: Array, values: Array, codes: Array, selector: np.ndarray, ones: int
+    ) -> None:
+        self._backend = backend
+        self.hits = int(symbols.size) * ones * codes.shape[1]
+        self.pairs = symbols, values, codes.astype(np.int16), selector, ones
+        self._tally: tuple[int, int, Tally] | None = None
+
+    def tally(self, rows: int, columns: int) -> Tally:
+        """The cells that are hit in a matrix of this shape, and how often; kept until another shape is asked for."""
+        if self._tally is None or self._tally[:2] != (rows, columns):
+            symbols, values, codes, selector, ones = self.pairs
+            chosen, rotation = select_rows(symbols, selector, rows, ones, columns)
+            hit = select_columns(codes[values].astype(np.int64), rotation, columns)
+            cells = self._backend.xp.concatenate([(row[:, None] * columns + hit).ravel() for row in chosen])
+            small = np.uint32 if rows * columns <= 1 << 32 else np.int64  # half the bytes to sort
+            self._tally = (rows, columns, tally(self._backend, cells.astype(small)))
+        return self._tally[2]
 
 
 class WillshawMatrix:
@@ -128,7 +126,8 @@ class WillshawMatrix:
 
     def add(self, part: Tally | Votes) -> None:
         """Add what documents vote for to the counts."""
-        counted = self._beyond(part, part.kernels.add) if isinstance(part, Votes) else part
+        kernels = self._kernels_for([part])
+        counted = self._counted(part, None if kernels is None else kernels.add)
         old = self.counts_of(counted.cells)
         self._store(counted.cells, old, old + counted.counts)
 
@@ -140,47 +139,55 @@ class WillshawMatrix:
         CorruptStore
             A count would fall below zero: what is taken out was never added. Nothing is changed.
         """
-        counted = self._beyond(part, part.kernels.subtract) if isinstance(part, Votes) else part
+        kernels = self._kernels_for([part])
+        counted = self._counted(part, None if kernels is None else kernels.subtract)
         old = self.counts_of(counted.cells)
         new = old - counted.counts
         if bool((new < 0).any()):
-            if isinstance(part, Votes):
-                hits = part.symbols.size * part.ones * part.codes.shape[1]
-                part.kernels.put_back(*self._views, *part.pairs, hits)
+            if kernels is not None and isinstance(part, Votes):
+                kernels.put_back(*self._views, *part.pairs, part.hits)
             raise CorruptStore(_NEVER_ADDED)
         self._store(counted.cells, old, new)
 
-    def _beyond(self, votes: Votes, kernel: Callable[..., Array | None]) -> Tally:
-        """Let a kernel count the votes in bytes; what is left for the table."""
-        cells = kernel(*self._views, *votes.pairs)
-        if cells is None:
-            raise CorruptStore(_NEVER_ADDED)
-        return tally(self.backend, cells)
-
-    @property
-    def _views(self) -> tuple[Array, Array, Array, int]:
-        """What every kernel that writes is given of the matrix."""
-        return self.cells, self.presence.reshape(-1), self.ones, self.columns
-
     def ones_with(self, parts: Sequence[Tally | Votes]) -> Array:
         """``ones`` as it would be with the parts added: integer (R,), not to be written to."""
-        xp = self.backend.xp
-        tallies = [part for part in parts if isinstance(part, Tally)]
-        votes = [part for part in parts if isinstance(part, Votes)]
+        xp, kernels = self.backend.xp, self._kernels_for(parts)
         words, ones = self.presence.reshape(-1), self.ones
-        if votes:
+        if kernels is not None:
             words, ones = words.copy(), ones.copy()
-            for each in votes:
-                each.kernels.ones_with(words, ones, self.columns, *each.pairs)
-        fresh = [
-            each.cells[(words[each.cells >> 6] >> (each.cells & 63).astype(np.uint64)) & _BIT == 0] for each in tallies
-        ]
+            for part in parts:
+                if isinstance(part, Votes):
+                    kernels.ones_with(words, ones, self.columns, *part.pairs)
+            parts = [part for part in parts if isinstance(part, Tally)]
+        cells = [self._counted(part).cells for part in parts]
+        fresh = [each[(words[each >> 6] >> (each & 63).astype(np.uint64)) & np.uint64(1) == 0] for each in cells]
         if not fresh:
             return ones
         distinct = tally(self.backend, xp.concatenate(fresh)).cells if len(fresh) > 1 else fresh[0]
         if not distinct.size:  # cupy.bincount refuses an empty array
             return ones
         return ones + xp.bincount(distinct // self.columns, minlength=self.rows)
+
+    def _kernels_for(self, parts: Sequence[Tally | Votes]) -> ModuleType | None:
+        """For votes alone: where a tally was made, most of the work is done."""
+        hits = sum(part.hits for part in parts if isinstance(part, Votes))
+        return self.backend.kernels_for(hits) if hits else None
+
+    def _counted(self, part: Tally | Votes, kernel: Callable[..., Array | None] | None = None) -> Tally:
+        """What is left to be counted: of votes that a kernel counts, only what goes beyond a byte."""
+        if isinstance(part, Tally):
+            return part
+        if kernel is None:
+            return part.tally(self.rows, self.columns)
+        beyond = kernel(*self._views, *part.pairs)
+        if beyond is None:
+            raise CorruptStore(_NEVER_ADDED)
+        return tally(self.backend, beyond)
+
+    @property
+    def _views(self) -> tuple[Array, Array, Array, int]:
+        """What every kernel that writes is given of the matrix."""
+        return self.cells, self.presence.reshape(-1), self.ones, self.columns
 
     def _store(self, cells: Array, old: Array, new: Array) -> None:
         """Write new counts of distinct, ascending cells, and everything that follows from them."""

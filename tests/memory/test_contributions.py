@@ -15,10 +15,10 @@ from memodb.memory.pairs import distinct
 M64 = 2**64 - 1
 
 
-def total(contributions: list[Any], index: int) -> Counter[int]:
+def total(matrix: Any, contributions: list[Any], index: int) -> Counter[int]:
     counter: Counter[int] = Counter()
     for contribution in contributions:
-        tally = contribution.tallies[index]
+        tally = contribution.votes[index].tally(matrix.rows, matrix.columns)
         counter.update(dict(zip(tally.cells.tolist(), tally.counts.tolist(), strict=True)))
     return counter
 
@@ -33,9 +33,10 @@ def test_a_batch_is_the_sum_of_its_documents_in_any_order(oracle: Any, data: Any
     singles = [segment.contribution(oracle.batch_of([document])) for document in world.documents]
     assert sorted(whole.symbols.tolist()) == sorted(symbol for symbol, _ in world.documents)
     assert whole.tokens == sum(len(tokens) for _, tokens in world.documents)
-    for index, tally in enumerate(whole.tallies):
+    for index, matrix in enumerate(segment.matrices):
+        tally = whole.votes[index].tally(matrix.rows, matrix.columns)
         assert np.all(np.diff(tally.cells) > 0)
-        assert total([whole], index) == total([turned], index) == total(singles, index)
+        assert total(matrix, [whole], index) == total(matrix, [turned], index) == total(matrix, singles, index)
 
 
 @given(st.data())

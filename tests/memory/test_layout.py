@@ -87,19 +87,24 @@ def test_a_canonical_segment_is_tight(oracle: Any) -> None:
         assert 0.4 * limit < rate <= limit
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("headroom", [1.0, 2.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_grown_segment_keeps_the_promise(oracle: Any, kind: str, headroom: float) -> None:
+def test_a_grown_segment_keeps_the_promise(oracle: Any, kind: str, headroom: float, share: float) -> None:
+    """Of documents a share of which was there before: all of them were, or they come into an empty segment."""
     documents = documents_of(kind)
+    held = round(share * len(documents))
     memory = memory_for(Backend(), WillshawConfiguration(vocabulary=800), oracle.SEED)
     streamed = 0
 
     def stream() -> Any:
         nonlocal streamed
         streamed += 1
-        return ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in documents)
+        return ((symbol, np.array(ids, dtype=np.int64)) for symbol, ids in documents[:held])
 
-    segment = layout.grown_segment(memory, first_geometry(memory.configuration, 0, 200), stream, headroom)
+    full = memory.new_segment(first_geometry(memory.configuration, 0, 200))
+    arriving = [full.contribution(oracle.batch_of(documents[held:]))]
+    segment = layout.grown_segment(memory, full, stream, arriving, headroom)
     assert segment.holds()
     assert streamed < 12
     assert sorted(symbol for symbol, _ in documents) == segment.symbols.tolist()
@@ -121,4 +126,7 @@ def test_any_documents_find_a_segment_that_holds(oracle: Any, data: Any) -> None
     segment = layout.canonical_segment(memory, 0, tokens, stream)
     assert segment.holds()
     assert segment.nbytes < 64 << 20
-    assert layout.grown_segment(memory, first_geometry(world.configuration, 0, 1), stream, 2.0).holds()
+    full = memory.new_segment(first_geometry(world.configuration, 0, 1))
+    assert layout.grown_segment(memory, full, stream, [], 2.0).holds()
+    arriving = [full.contribution(oracle.batch_of(world.documents))]
+    assert layout.grown_segment(memory, full, lambda: iter(()), arriving, 2.0).holds()

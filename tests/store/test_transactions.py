@@ -263,7 +263,7 @@ def _half(segments: dict[str, Any], changes: dict[str, Any]) -> None:
     """Publish a part of it, then fail."""
     for change in changes.values():
         for contribution in (*change.subtract, *change.add):
-            for matrix, tally in zip(change.segment.matrices[:2], contribution.tallies[:2], strict=True):
+            for matrix, tally in zip(change.segment.matrices[:2], contribution.votes[:2], strict=True):
                 matrix.add(tally)
     raise Stop
 

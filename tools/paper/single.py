@@ -36,7 +36,7 @@ from memodb.memory.capacity import even_pass_rate, expected_fill, measured_pass_
 from memodb.memory.codes import ContextKeys, Keys, block_codes, context_symbols, select_columns, select_rows
 from memodb.memory.decoding import CodeTable
 from memodb.memory.kohonen import correlated, dense
-from memodb.memory.willshaw import WillshawMatrix, flat_cells, tally
+from memodb.memory.willshaw import Votes, WillshawMatrix
 from paper.decoding import hits
 
 __all__ = ["Counting", "Filled", "Setting", "Shape", "best_shape", "fill_up", "linear", "predicted_accuracy"]
@@ -211,9 +211,9 @@ class Counting:
         return select_rows(symbols, self._selectors, self.shape.rows, self.shape.key_ones, self.shape.columns)
 
     def store(self, contexts: Ids, following: Ids) -> None:
-        rows, rotation = self._keys(contexts)
-        columns = select_columns(self._tokens.codes[following], rotation, self.shape.columns)
-        self.matrix.add(tally(self.backend, flat_cells(self.backend, rows, columns, self.shape.columns)))
+        symbols = context_symbols(contexts, self._contexts)[1]
+        ones = self.shape.key_ones
+        self.matrix.add(Votes(self.backend, symbols, following, self._tokens.codes, self._selectors, ones))
 
     def best(self, contexts: Ids) -> Ids:
         """The candidate with the highest count, of equals the lowest id; -1 where there is none: int64 (n,)."""
