@@ -150,7 +150,7 @@ def _restored(tiles: Path, memory: Memory, row: SegmentRow, key: bytes | None, p
     """The memory that a tile holds; CorruptStore where it is damaged or holds more than the segment's documents."""
     tile = f"the tile {row.tile} of segment {row.id}"
     segment = _empty(memory, row)
-    facts, arrays = read_tile(tiles, str(row.tile), key, limit=segment.state_limit + 8 * places.size)
+    facts, arrays = read_tile(tiles, str(row.tile), key, limit=segment.packed_limit + 8 * places.size)
     if facts.keys() != {"geometry", "tokens"} or facts["geometry"] != row.geometry:
         raise CorruptStore(f"{tile} is of another geometry than its segment")
     segment.restore(arrays, facts["tokens"])
@@ -176,7 +176,7 @@ def written_tile(collection: Collection, segment: Segment) -> Tile:
         (key,) = collection.keys.read([name])
         if key is None:
             raise StoreError("the key service does not have a key that it just made: no tile was written")
-        return Tile(write_tile(collection.directory.segments, facts, segment.state(), key), segment.tokens, name)
+        return Tile(write_tile(collection.directory.segments, facts, segment.packed(), key), segment.tokens, name)
 
 
 def checkpoint(collection: Collection, *, everything: bool) -> int:

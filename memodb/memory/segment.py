@@ -20,6 +20,7 @@ from memodb.memory.capacity import even_pass_rate, limits, measured_pass_rate, r
 from memodb.memory.codes import ContextKeys, Keys, block_codes, select_rows
 from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
+from memodb.memory.packing import packed, unpacked
 from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
 from memodb.memory.willshaw import Votes, WillshawMatrix
 
@@ -165,11 +166,11 @@ class Segment(ABC):
         return sum(matrix.nbytes for matrix in (*self.matrices, *self.correlations))
 
     @property
-    def state_limit(self) -> int:
-        """Most bytes that :meth:`state` can take, without the symbols: every count lies in a cell, or in 16 bytes of a
-        table beside it."""
+    def packed_limit(self) -> int:
+        """Most bytes that :meth:`packed` can take, without the symbols: two bits of each cell, a byte of one that
+        counts 3, and 16 of one that counts 255."""
         cells = sum(matrix.rows * matrix.columns for matrix in self.matrices)
-        return 17 * cells + sum(int(matrix.nbytes) for matrix in self.correlations)
+        return 18 * cells + sum(int(matrix.nbytes) for matrix in self.correlations)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -371,14 +372,19 @@ class Segment(ABC):
             arrays[_correlation(level)] = to_host(correlation).reshape(-1)
         return arrays
 
+    def packed(self) -> dict[str, np.ndarray]:
+        """What :meth:`state` gives, in fewer bytes."""
+        return packed(self.codebook.backend, self.state())
+
     def restore(self, arrays: Mapping[str, np.ndarray], tokens: int) -> None:
-        """Take over what :meth:`state` of a segment of the same geometry gave.
+        """Take over what :meth:`packed` of a segment of the same geometry gave.
 
         Raises
         ------
         CorruptStore
             The arrays are not those of such a segment; this one must not be used then.
         """
+        arrays = unpacked(self.codebook.backend, arrays, [int(matrix.cells.size) for matrix in self.matrices])
         if list(arrays) != list(self.state()):
             raise CorruptStore("a segment was given other arrays than it has")
         symbols = arrays["symbols"]

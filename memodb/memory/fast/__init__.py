@@ -11,6 +11,6 @@ What bounds them is memory, not arithmetic: a pair touches s*q cells, a context 
 """
 
 from memodb.memory.fast.reading import lookup
-from memodb.memory.fast.writing import add, ones_with, put_back, subtract
+from memodb.memory.fast.writing import add, ones_with, pack, put_back, subtract, unpack
 
-__all__ = ["add", "lookup", "ones_with", "put_back", "subtract"]
+__all__ = ["add", "lookup", "ones_with", "pack", "put_back", "subtract", "unpack"]

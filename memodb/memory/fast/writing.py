@@ -1,4 +1,4 @@
-"""Adding pairs to a counting matrix, and taking them out.
+"""Adding pairs to a counting matrix, and taking them out; packing its counts for a tile.
 
 A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
 the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache.
@@ -13,7 +13,7 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise
 
-__all__ = ["add", "ones_with", "put_back", "subtract"]
+__all__ = ["add", "ones_with", "pack", "put_back", "subtract", "unpack"]
 
 
 @compiled
@@ -153,3 +153,42 @@ def ones_with(
                 fresh += (word & bit) == 0
                 presence[cell >> 6] = word | bit
             filled[row] += fresh
+
+
+@compiled
+def pack(cells: Any) -> Any:
+    """:func:`memodb.memory.packing._pack`."""
+    low = np.empty(cells.size // 4, dtype=np.uint8)
+    more = np.empty(64, dtype=np.uint8)
+    left = 0
+    for i in range(low.size):
+        byte = 0
+        for j in range(4):
+            count = cells[4 * i + j]
+            byte |= np.int64(min(count, 3)) << 2 * j
+            if count >= 3:
+                if left == more.size:
+                    wider = np.empty(2 * left, dtype=np.uint8)
+                    wider[:left] = more
+                    more = wider
+                more[left] = count
+                left += 1
+        low[i] = byte
+    return low, more[:left].copy()
+
+
+@compiled
+def unpack(low: Any, more: Any, cells: Any) -> Any:
+    """:func:`memodb.memory.packing._unpack`, into ``cells``; whether ``more`` fits."""
+    taken = 0
+    for i in range(low.size):
+        byte = np.int64(low[i])
+        for j in range(4):
+            count = byte >> 2 * j & 3
+            if count == 3:
+                if taken == more.size or more[taken] < 3:
+                    return False
+                count = np.int64(more[taken])
+                taken += 1
+            cells[4 * i + j] = count
+    return taken == more.size
