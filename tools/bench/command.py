@@ -8,12 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import compare, goals, growth, page, profile, stream
+from bench import compare, goals, growth, page, profile, stream, tuning
 from bench.machine import describe, memory_rates
 
 __all__ = ["main"]
 
 QUESTIONS = ("goals", "peers", "growth", "profile")
+"""Each a section of docs/benchmarks.md."""
+
+TUNING = "tuning"
+"""The one question that has a page of its own, docs/tuning.md, with a section for each parameter; not among all."""
 
 
 def say(line: str) -> None:
@@ -23,11 +27,11 @@ def say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write where that is wanted; 0 also where a goal is missed, because machines differ."""
     parser = argparse.ArgumentParser(prog="python tools/bench/run.py", description=__doc__)
-    parser.add_argument("question", choices=[*QUESTIONS, "all"])
+    parser.add_argument("question", choices=[*QUESTIONS, TUNING, "all"])
     parser.add_argument("--tokens", type=_number, default=1_000_000, help="of the store; 1,000,000 by default")
     parser.add_argument("--device", default="cpu", help="where memodb's matrices live: cpu, cuda or auto")
     parser.add_argument("--repeats", type=_number, default=7, help="of each timing; 7 by default")
-    parser.add_argument("--write", type=Path, metavar="DOCS", help="put it into DOCS/benchmarks.md, with its plots")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="put it into the pages of DOCS, with the plots")
     wanted = parser.parse_args(arguments)
     sizes = goals.Sizes(repeats=wanted.repeats, builds=max(1, round(wanted.repeats / 3)))
     given = stream.read(wanted.tokens, sizes.spare)
@@ -42,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if wanted.write is not None and section in asked:
             page.write(wanted.write / "benchmarks.md", section, text)
 
+    def publish_tuning(section: str, text: str) -> None:
+        print(f"{section}\n\n{text}\n", flush=True)
+        if wanted.write is not None:
+            page.write(wanted.write / "tuning.md", section, text)
+
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if "peers" in asked:
@@ -54,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "goals" in asked:
             figures += goals.measure(place / "goals", given, sizes, device=wanted.device, say=say)
             publish("goals", page.goals_table(figures))
+        if TUNING in asked:
+            for name, table in tuning.tables(place / TUNING, given, wanted.repeats, device=wanted.device, say=say):
+                publish_tuning(name, table)
+            publish_tuning("machine", describe(given))
     if "growth" in asked:
         points = growth.grow(growth.sizes(wanted.tokens), min(wanted.repeats, 3), device=wanted.device, say=say)
         publish("growth", page.growth_table(points))

@@ -1,10 +1,11 @@
-"""The figures of docs/benchmarks.md: memodb beside its goals, beside its peers, and as it grows.
+"""The figures of docs/benchmarks.md and docs/tuning.md: memodb beside its goals, beside its peers, as it grows, as set.
 
     python tools/bench/run.py goals              every goal, on one store
     python tools/bench/run.py peers              the same questions to a dict, NumPy, SQLite, tokengrams, infini-gram
     python tools/bench/run.py growth             stores from a hundredth of the tokens to ten times as many
     python tools/bench/run.py profile            where the time goes
-    python tools/bench/run.py all --write docs   all of it, and docs/benchmarks.md with its plots
+    python tools/bench/run.py all --write docs   all of these, and docs/benchmarks.md with its plots
+    python tools/bench/run.py tuning             what each setting of a store costs: docs/tuning.md, with --write docs
 
 Options: ``--tokens`` (1,000,000), ``--device`` (cpu), ``--repeats`` (7), ``--write DOCS``. Without ``--write`` the
 page's parts are only printed.

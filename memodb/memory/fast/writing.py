@@ -162,7 +162,7 @@ def pack(cells: Any) -> Any:
     more = np.empty(64, dtype=np.uint8)
     left = 0
     for i in range(low.size):
-        byte = 0
+        byte = np.int64(0)
         for j in range(4):
             count = cells[4 * i + j]
             byte |= np.int64(min(count, 3)) << 2 * j
