@@ -43,10 +43,11 @@ paper-full: $(READY) ## every figure of docs/paper.md that a CPU can measure; ho
 	$(BIN)/python tools/paper/run.py all --seeds 1,2,3
 	$(BIN)/python tools/paper/run.py all --dims 512,1024,2048,4096 --write docs
 
-bench: $(READY)  ## memodb beside its goals and its peers, on a machine that does nothing else; some twenty minutes
+bench: $(READY)  ## memodb beside its goals and its peers, and what its settings cost, on a machine that does nothing else; half an hour
 	-$(BIN)/python -m pip install --quiet --only-binary :all: tokengrams
 	-$(BIN)/python -m pip install --quiet --only-binary :all: infini-gram
 	$(BIN)/python tools/bench/run.py all --write docs
+	$(BIN)/python tools/bench/run.py tuning --tokens 300_000 --write docs
 
 docs: $(READY)   ## what is generated: the reference of the command line
 	$(BIN)/python tools/build_cli_reference.py

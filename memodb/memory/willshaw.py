@@ -50,7 +50,8 @@ def tally(backend: Backend, cells: Array) -> Tally:
     first = xp.ones(ordered.size, dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
     places = xp.flatnonzero(first)
-    return Tally(ordered[places], xp.diff(xp.append(places, ordered.size)))
+    counts = xp.diff(xp.append(places, ordered.size))
+    return Tally(ordered[places], counts.astype(np.uint32) if ordered.size < 1 << 32 else counts)  # half the bytes
 
 
 class Votes:
