@@ -184,7 +184,7 @@ def test_a_segment_comes_back_from_its_state(oracle: Any, data: Any) -> None:
     world = data.draw(oracle.worlds())
     segment = world.segment()
     again = WillshawSegment(segment.codebook, segment.geometry)
-    again.restore(segment.state(), segment.tokens)
+    again.restore(segment.packed(), segment.tokens)
     assert again.digest() == segment.digest()
     assert again.tokens == segment.tokens
     for ours, theirs in zip(again.matrices, segment.matrices, strict=True):

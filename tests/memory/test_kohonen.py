@@ -380,8 +380,8 @@ def test_the_bytes_that_are_asked_for_are_those_that_are_taken() -> None:
     assert taken == SMALL.codebook_bytes
     segment = memory_of(SMALL, []).segments["0"]
     assert sum(each.nbytes for each in segment.correlations) == SMALL.correlation_bytes
-    state = segment.state()
-    assert sum(array.nbytes for array in state.values()) <= segment.state_limit
+    state = segment.packed()
+    assert sum(array.nbytes for array in state.values()) <= segment.packed_limit
 
 
 WRONG = [
@@ -408,7 +408,7 @@ def test_settings_that_nothing_can_be_built_to_are_refused(wrong: dict[str, Any]
 def test_a_state_comes_back_whole_or_not_at_all(backend: Backend) -> None:
     for configuration in (SMALL, GAUSSIAN):
         segment = memory_of(configuration, [[1, 2, 3], [4]], backend=backend).segments["0"]
-        state, tokens = segment.state(), segment.tokens
+        state, tokens = segment.packed(), segment.tokens
         assert list(state)[-2:] == ["correlation 1", "correlation 2"]
         again = empty(segment)
         again.restore(state, tokens)
