@@ -10,14 +10,17 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from memodb.catalog.codec import decode_text, decode_tokens, encode_text, encode_tokens
 from memodb.catalog.execution import chunks
+from memodb.catalog.models import TABLES, Document
+from memodb.catalog.seals import broken
 from memodb.cipher import KeyService, decrypt, encrypt
 from memodb.errors import CorruptStore, StoreError
 
-__all__ = ["KEYS", "lock", "lock_packed", "opened", "service"]
+__all__ = ["KEYS", "TOKENS", "damaged", "intact", "lock", "lock_packed", "opened", "service"]
 
 KEYS: Final = "memodb_keys"
 """Where a session carries its key service."""
@@ -26,6 +29,15 @@ _TOKENS, _TEXT = 1, 2
 """The numbers of AES-GCM: a key encrypts these two things, once each."""
 
 _AT_A_TIME = 64
+
+TOKENS: Final = (
+    Document.id,
+    Document.place,
+    Document.key,
+    sa.type_coerce(Document.tokens, sa.types.NULLTYPE).label("tokens"),
+    broken(TABLES["document"]).label("damaged"),
+)
+"""What `intact` needs of a row."""
 
 Content = tuple[npt.NDArray[np.integer], str | None]
 
@@ -91,8 +103,32 @@ def opened(
     """
     keys = service(session)
     for part in chunks(rows, _AT_A_TIME):
+        fields = part[0]._fields
+        read = [(_tokens_of if "tokens" in fields else _nothing), (_text_of if "text" in fields else _nothing)]
         for row, key in zip(part, _keys(keys, [row.key for row in part]), strict=True):
-            yield row, _attempt(_tokens_of, key, row), _attempt(_text_of, key, row)
+            tokens, text = (_attempt(each, key, row) for each in read)
+            yield row, tokens, text
+
+
+def intact(session: Session, rows: Iterable[Any]) -> Iterator[tuple[Any, npt.NDArray[np.int32]]]:
+    """Rows of `TOKENS` with their tokens, once each seal was looked at: what decodes may be another document's text.
+
+    Raises
+    ------
+    CorruptStore
+        A row is not as it was written, its key is gone, or its array does not decode.
+    """
+    for row, tokens, _ in opened(session, rows):
+        if row.damaged:
+            raise damaged(row)
+        if isinstance(tokens, CorruptStore):
+            raise damaged(row) from tokens
+        yield row, tokens
+
+
+def damaged(row: Any) -> CorruptStore:
+    """What is to be raised about a document's row."""
+    return CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
 
 
 def _keys(keys: KeyService, names: list[Any]) -> list[bytes | CorruptStore | None]:
@@ -118,13 +154,16 @@ def _attempt(read: Any, key: bytes | CorruptStore | None, row: Any) -> Any:
         return exc
 
 
-def _tokens_of(key: bytes | None, row: Any) -> npt.NDArray[np.int32] | None:
-    return decode_tokens(_decrypted(key, _TOKENS, row, row.tokens)) if "tokens" in row._fields else None
+def _tokens_of(key: bytes | None, row: Any) -> npt.NDArray[np.int32]:
+    return decode_tokens(_decrypted(key, _TOKENS, row, row.tokens))
+
+
+def _nothing(key: bytes | None, row: Any) -> None:
+    """Of a column that the query does not have."""
 
 
 def _text_of(key: bytes | None, row: Any) -> str | None:
-    stored = row.text if "text" in row._fields else None
-    return None if stored is None else decode_text(_decrypted(key, _TEXT, row, stored))
+    return None if row.text is None else decode_text(_decrypted(key, _TEXT, row, row.text))
 
 
 def _decrypted(key: bytes | None, number: int, row: Any, stored: Any) -> bytes:

@@ -22,12 +22,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
-from memodb.catalog.contents import lock, opened, service
+from memodb.catalog.contents import TOKENS, damaged, intact, lock, opened, service
 from memodb.catalog.execution import changed, chunks
 from memodb.catalog.filters import Filters, among, conditions
 from memodb.catalog.models import TABLES, Document, DocumentState
 from memodb.catalog.registry import bump_segments, forget_tiles
-from memodb.catalog.seals import broken, raw_values
+from memodb.catalog.seals import raw_values
+from memodb.catalog.statements import ORDERS, ROW, Order, by_ids, parameters
 from memodb.catalog.visibility import Scope, expired, scoped
 from memodb.errors import Conflict, CorruptStore, DocumentExists, InvalidInput
 
@@ -37,16 +38,17 @@ __all__ = [
     "DocumentRow",
     "NewDocument",
     "Order",
+    "StoredTokens",
     "count",
     "existing",
     "find",
-    "ids_at",
     "insert_many",
     "move",
     "places_in",
     "require_valid",
     "select",
     "select_ids",
+    "stored_at",
     "stream_segment",
     "texts_of",
     "token_total",
@@ -56,14 +58,14 @@ __all__ = [
 
 DIGEST_BYTES = 32
 PLACE_BITS = 62
-Order: TypeAlias = Literal["newest", "oldest", "id"]
 Tokens: TypeAlias = npt.NDArray[np.int32]
 Places: TypeAlias = npt.NDArray[np.int64]
 
 _CHUNK = 5000
+_STATE = 8  # of `ROW`
 _MOST = 2**63 - 1  # SQLite's largest integer
 _ROWS_AT_A_TIME = 500
-_BLOBS_AT_A_TIME = 64
+_BLOBS = {"yield_per": 64}
 _DOCUMENT = TABLES["document"]
 _RAW_DOCUMENT = sa.table("document", *(sa.column(column.name) for column in _DOCUMENT.columns))
 """Without types: its values are converted once, for the seal and for the row."""
@@ -87,7 +89,7 @@ class NewDocument:
     text : str
         Only where the tokenizer does not reproduce the text from the tokens.
     place : int
-        Row key, of `PLACE_BITS` bits, by which `ids_at` finds the document; random, or a keyed hash of the id.
+        Row key, of `PLACE_BITS` bits, by which `stored_at` finds the document; random, or a keyed hash of the id.
     """
 
     id: str
@@ -103,6 +105,16 @@ class NewDocument:
     expires_at: datetime | None = None
     text: str | None = None
     place: int = field(default_factory=lambda: secrets.randbits(PLACE_BITS))
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """A stored document's row key, id and tokens, int32 (n,), and whether its text is kept beside them."""
+
+    place: int
+    id: str
+    tokens: Tokens
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -122,30 +134,6 @@ class DocumentRow:
     segment_id: str
     digest: bytes
     place: int
-
-
-_ROW_COLUMNS = (
-    Document.id,
-    Document.source,
-    Document.subject,
-    Document.writer,
-    Document.batch,
-    Document.metadata_,
-    Document.created_at,
-    Document.expires_at,
-    Document.state,
-    Document.token_count,
-    Document.segment_id,
-    Document.digest,
-    Document.place,
-)
-_STATE = 8  # of _ROW_COLUMNS
-_ROWS = sa.select(*_ROW_COLUMNS)  # built once: it takes longer than the lookup
-_ORDERS: Mapping[str, tuple[sa.ColumnElement[Any], ...]] = {
-    "newest": (Document.created_at.desc(), Document.id.desc()),
-    "oldest": (Document.created_at.asc(), Document.id.asc()),
-    "id": (Document.id.asc(),),
-}
 
 
 def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument]) -> int:
@@ -247,9 +235,8 @@ def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: Inte
 
 def find(session: Session, collection_id: str, document_id: str) -> DocumentRow | None:
     """The visible document of this id, or None."""
-    identifier(document_id, "document id")
-    chosen = (Document.collection_id == collection_id, Document.id == document_id, scoped(Scope.VISIBLE))
-    row = session.execute(_ROWS.where(*chosen)).first()
+    named = parameters(collection_id, [identifier(document_id, "document id")])
+    row = session.execute(by_ids("row", Scope.VISIBLE), named).first()
     return None if row is None else _document(row)
 
 
@@ -273,8 +260,8 @@ def tokens_of(
     CorruptStore
         A row is not as it was written, its key is gone, or its array does not decode.
     """
-    rows = _by_id(session, collection_id, ids, scoped(scope, at), _LOCKED_TOKENS, _DAMAGED)
-    return {row.id: _intact(row, tokens) for row, tokens, _ in opened(session, rows)}
+    rows = _by_id(session, by_ids("tokens", scope), collection_id, ids, at)
+    return {row.id: tokens for row, tokens in intact(session, rows)}
 
 
 def texts_of(
@@ -292,49 +279,39 @@ def texts_of(
         A stored text does not decode, or its key is gone.
     """
     found = {}
-    rows = (row for row in _by_id(session, collection_id, ids, scoped(scope, at), _LOCKED_TEXT) if row.text is not None)
+    every = _by_id(session, by_ids("text", scope), collection_id, ids, at)
+    rows = (row for row in every if row.text is not None)
     for row, _, text in opened(session, rows):
         if isinstance(text, CorruptStore):
-            raise _damaged(row) from text
+            raise damaged(row) from text
         if text is not None:
             found[row.id] = text
     return found
 
 
 def _by_id(
-    session: Session, collection_id: str, ids: Iterable[str], scope: sa.ColumnElement[bool], *columns: Any
+    session: Session, statement: sa.Select[Any], collection_id: str, ids: Iterable[str], at: datetime | None
 ) -> Iterator[Any]:
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        chosen = (Document.collection_id == collection_id, among(chunk), scope)
-        statement = sa.select(Document.id, Document.place, Document.key, *columns).where(*chosen)
-        yield from session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME})
+        yield from session.execute(statement, parameters(collection_id, chunk, at), execution_options=_BLOBS)
 
 
-_LOCKED_TOKENS = sa.type_coerce(Document.tokens, sa.types.NULLTYPE).label("tokens")
-_LOCKED_TEXT = sa.type_coerce(Document.text, sa.types.NULLTYPE).label("text")
-_DAMAGED = broken(_DOCUMENT).label("damaged")
+def stored_at(
+    session: Session, collection_id: str, places: Iterable[int], at: datetime | None = None
+) -> Iterator[StoredTokens]:
+    """The documents visible now, or at a time, whose row keys are these, others passed over; a few at a time in memory.
 
-
-def _intact(row: Any, tokens: Tokens | CorruptStore) -> Tokens:
-    """The tokens of a row, once its seal was looked at: what decodes may still be another document's text."""
-    if row.damaged:
-        raise _damaged(row)
-    if isinstance(tokens, CorruptStore):
-        raise _damaged(row) from tokens
-    return tokens
-
-
-def _damaged(row: Any) -> CorruptStore:
-    return CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
-
-
-def ids_at(session: Session, collection_id: str, places: Iterable[int], at: datetime | None = None) -> dict[int, str]:
-    """Ids of the documents visible now, or at a time, whose row keys are these; others are passed over."""
-    found: dict[int, str] = {}
+    Raises
+    ------
+    CorruptStore
+        As `tokens_of`.
+    """
+    kept = Document.text.is_not(None).label("kept")
     for chunk in chunks(places, _CHUNK):
         chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE, at), _at(chunk))
-        found.update((row[0], row[1]) for row in session.execute(sa.select(Document.place, Document.id).where(*chosen)))
-    return found
+        rows = session.execute(sa.select(*TOKENS, kept).where(*chosen), execution_options=_BLOBS)
+        for row, tokens in intact(session, rows):
+            yield StoredTokens(row.place, row.id, tokens, bool(row.kept))
 
 
 def _at(places: Iterable[int]) -> sa.ColumnElement[bool]:
@@ -388,11 +365,9 @@ def stream_segment(
         Document.segment_id == segment_id,
         scoped(Scope.VISIBLE, at) if places is None else _at(places),
     )
-    columns = (Document.id, Document.place, Document.key, _LOCKED_TOKENS, _DAMAGED)
-    statement = sa.select(*columns).where(*chosen).order_by(Document.id)
-    rows = session.execute(statement, execution_options={"yield_per": _BLOBS_AT_A_TIME})
-    for row, tokens, _ in opened(session, rows):
-        yield row.id, _intact(row, tokens)
+    rows = session.execute(sa.select(*TOKENS).where(*chosen).order_by(Document.id), execution_options=_BLOBS)
+    for row, tokens in intact(session, rows):
+        yield row.id, tokens
 
 
 def select(
@@ -414,8 +389,8 @@ def select(
     CorruptStore
         A stored value does not decode, when its row is reached.
     """
-    statement = _ordered(_ROWS, collection_id, filters, limit, order)
-    rows = session.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME})
+    statement, values = _ordered("row", collection_id, filters or Filters(), limit, order)
+    rows = session.execute(statement, values, execution_options={"yield_per": _ROWS_AT_A_TIME})
     return (_document(row) for row in rows)
 
 
@@ -428,21 +403,22 @@ def select_ids(
     order: Order = "id",
 ) -> list[str]:
     """Ids of the documents that match. Arguments and errors as `select`."""
-    return list(session.scalars(_ordered(sa.select(Document.id), collection_id, filters, limit, order)))
+    return list(session.scalars(*_ordered("id", collection_id, filters or Filters(), limit, order)))
 
 
 def _ordered(
-    statement: sa.Select[Any], collection_id: str, filters: Filters | None, limit: int | None, order: str
-) -> sa.Select[Any]:
-    if order not in _ORDERS:
-        raise InvalidInput(f"unknown order {order!r}; the orders are: {', '.join(_ORDERS)}")
+    what: Literal["row", "id"], collection_id: str, filters: Filters, limit: int | None, order: Order
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The statement, and what it is to be run with."""
+    if order not in ORDERS:
+        raise InvalidInput(f"unknown order {order!r}; the orders are: {', '.join(ORDERS)}")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise InvalidInput(f"limit must be a whole number from 0 up, not {limit!r}")
-    return (
-        statement.where(*conditions(collection_id, filters or Filters()))
-        .order_by(*_ORDERS[order])
-        .limit(limit if limit is None else min(limit, _MOST))
-    )
+    if limit is None and filters.ids is not None and filters.names_only:
+        return by_ids(what, filters.scope, order), parameters(collection_id, filters.ids, filters.at)
+    columns = ROW if what == "row" else (Document.id,)
+    statement = sa.select(*columns).where(*conditions(collection_id, filters)).order_by(*ORDERS[order])
+    return statement.limit(limit if limit is None else min(limit, _MOST)), {}
 
 
 def _document(row: sa.Row[Any]) -> DocumentRow:
@@ -467,8 +443,12 @@ def count(session: Session, collection_id: str, filters: Filters | None = None) 
 
 def token_total(session: Session, collection_id: str, filters: Filters | None = None) -> int:
     """The number of tokens of the documents that match."""
+    filters = filters or Filters()
+    if filters.ids is not None and filters.names_only:
+        named = parameters(collection_id, filters.ids, filters.at)
+        return int(session.scalar(by_ids("total", filters.scope), named) or 0)
     statement = sa.select(sa.func.sum(Document.token_count))
-    return int(session.scalar(statement.where(*conditions(collection_id, filters or Filters()))) or 0)
+    return int(session.scalar(statement.where(*conditions(collection_id, filters))) or 0)
 
 
 def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: str) -> int:

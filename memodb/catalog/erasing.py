@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.codec import decode_text, encode_text
 from memodb.catalog.columns import identifier
 from memodb.catalog.execution import changed, chunks
-from memodb.catalog.filters import among
+from memodb.catalog.filters import AMONG, among, listed
 from memodb.catalog.models import TABLES, Collection, Document, DocumentState, Erasure, Hold
 from memodb.catalog.registry import bump_segments, doom, forget_tiles
 from memodb.catalog.seals import broken, inserted, resealed
@@ -56,6 +56,13 @@ _LIVE = Document.state == DocumentState.LIVE.value
 _TABLE = TABLES["erasure"]
 _UNFINISHED = (text("document.state <> 'live'"), Document.state == DocumentState.ERASING.value)
 """Being erased. The first condition is an index's own, spelt alike so that SQLite sees that it may use that."""
+_CHOSEN = (Document.collection_id == bindparam("collection"), scoped(Scope.STORED), AMONG)
+_SEGMENTS_OF = select(Document.segment_id).where(*_CHOSEN).distinct()
+_HIDE = (
+    update(TABLES["document"])
+    .where(*_CHOSEN)
+    .values(state=DocumentState.ERASING.value, erasure_id=bindparam("erasure"))
+)
 _HELD = select(Hold.place).where(Hold.place == Document.place).exists()
 
 
@@ -76,7 +83,7 @@ _COLUMNS = (Erasure.id, Erasure.collection_id, Erasure.state, Erasure.requested_
 
 def add_erasure(session: Session, row: ErasureRow, pseudonyms: Iterable[bytes]) -> None:
     """Record a deletion that is about to hide documents."""
-    session.execute(inserted(_TABLE, **vars(row), pseudonyms=b"".join(pseudonyms)))
+    session.execute(*inserted(_TABLE, **vars(row), pseudonyms=b"".join(pseudonyms)))
 
 
 def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_id: str) -> int:
@@ -87,11 +94,10 @@ def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_
     """
     hidden = 0
     touched: set[str] = set()
-    state = {"state": DocumentState.ERASING.value, "erasure_id": erasure_id}
     for chunk in _chunked(ids):
-        chosen = (Document.collection_id == collection_id, scoped(Scope.STORED), among(chunk))
-        touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
-        hidden += changed(session, update(Document).where(*chosen).values(**state))
+        chosen = {"collection": collection_id, "ids": listed(chunk)}
+        touched.update(session.scalars(_SEGMENTS_OF, chosen))
+        hidden += changed(session, _HIDE, {**chosen, "erasure": erasure_id})
     if hidden:
         bump_segments(session, collection_id, touched)
     return hidden

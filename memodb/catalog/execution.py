@@ -1,8 +1,8 @@
 """Two small things that every query room needs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
@@ -13,13 +13,13 @@ __all__ = ["changed", "chunks"]
 T = TypeVar("T")
 
 
-def changed(session: Session, statement: UpdateBase) -> int:
+def changed(session: Session, statement: UpdateBase, parameters: Mapping[str, Any] | None = None) -> int:
     """Execute an update or delete; the number of rows it touched.
 
     Without the ORM's synchronisation of loaded objects: the queries hand out rows, not objects, and it would select
     every row a second time.
     """
-    result = session.execute(statement, execution_options={"synchronize_session": False})
+    result = session.execute(statement, parameters, execution_options={"synchronize_session": False})
     return int(cast("CursorResult[tuple[()]]", result).rowcount)
 
 

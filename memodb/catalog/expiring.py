@@ -6,7 +6,7 @@ Every function works inside the caller's session: nothing is durable before that
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, identifier
@@ -21,6 +21,10 @@ __all__ = ["expired_ids", "expired_places", "next_expiry", "set_expiry"]
 
 _CHUNK = 5000
 _LIVE = Document.state == DocumentState.LIVE.value
+_EXPIRES = TABLES["document"].c.expires_at
+_NEXT_EXPIRY = select(func.min(_EXPIRES, type_=_EXPIRES.type)).where(
+    TABLES["document"].c.collection_id == bindparam("collection"), bindparam("after", type_=_EXPIRES.type) < _EXPIRES
+)
 
 
 def set_expiry(
@@ -52,8 +56,8 @@ def set_expiry(
 
 def next_expiry(session: Session, collection_id: str, after: datetime) -> datetime | None:
     """When the next document of the collection expires, later than a time; None where none will."""
-    statement = select(func.min(Document.expires_at, type_=Document.expires_at.type))
-    return session.scalar(statement.where(Document.collection_id == collection_id, Document.expires_at > after))
+    found: datetime | None = session.scalar(_NEXT_EXPIRY, {"collection": collection_id, "after": after})
+    return found
 
 
 def expired_places(session: Session, collection_id: str, at: datetime) -> list[tuple[int, str]]:

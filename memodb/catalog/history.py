@@ -18,6 +18,8 @@ from memodb.errors import CorruptStore, NotFound
 __all__ = ["BackupRow", "add_backup", "append_lines", "backups", "destroy_backup", "line_count", "lines"]
 
 _AT_A_TIME = 500
+_AUDIT = TABLES["audit"]
+_LINE_COUNT = select(func.coalesce(func.max(_AUDIT.c.seq) + 1, 0))
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def line_count(session: Session) -> int:
     CorruptStore
         The last one has a number that none has.
     """
-    count = session.scalar(select(func.coalesce(func.max(AuditEntry.seq) + 1, 0)))
+    count = session.scalar(_LINE_COUNT)
     if type(count) is not int or count < 0:
         raise CorruptStore("the audit log is damaged: restore the store from a backup")
     return count
@@ -54,8 +56,9 @@ def line_count(session: Session) -> int:
 
 def append_lines(session: Session, lines: Iterable[bytes]) -> None:
     """Append lines to the audit log."""
-    for seq, line in enumerate(lines, line_count(session)):
-        session.execute(inserted(TABLES["audit"], seq=seq, entry=line))
+    fresh = list(lines)
+    for seq, line in enumerate(fresh, line_count(session)) if fresh else ():
+        session.execute(*inserted(_AUDIT, seq=seq, entry=line))
 
 
 def lines(session: Session, start: int = 0) -> Iterator[bytes]:
@@ -69,7 +72,7 @@ def lines(session: Session, start: int = 0) -> Iterator[bytes]:
 
 def add_backup(session: Session, row: BackupRow) -> None:
     """Remember that a backup was taken."""
-    session.execute(inserted(TABLES["backup"], **vars(row)))
+    session.execute(*inserted(TABLES["backup"], **vars(row)))
 
 
 def destroy_backup(session: Session, backup_id: str, at: datetime) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select
+from sqlalchemy import Select, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from memodb.catalog.execution import changed, chunks
-from memodb.catalog.filters import among
+from memodb.catalog.filters import AMONG, listed
 from memodb.catalog.models import TABLES, Document, Hold, Suppression
 from memodb.catalog.seals import inserted
 from memodb.catalog.visibility import now
@@ -31,6 +31,15 @@ __all__ = [
 ]
 
 _CHUNK = 500
+_HELD_AMONG = select(Document.id).where(
+    Document.collection_id == bindparam("collection"),
+    AMONG,
+    Document.place.in_(select(Hold.place).where(Hold.collection_id == bindparam("collection"))),
+)
+_RUNNING = or_(Suppression.expires_at.is_(None), Suppression.expires_at > bindparam("at"))
+_SUPPRESSIONS = (
+    select(func.count()).select_from(Suppression).where(Suppression.collection_id == bindparam("collection"), _RUNNING)
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ def add_hold(session: Session, collection_id: str, name: str, places: Iterable[i
     fresh = sorted(set(places) - known)
     for place in fresh:
         row = {"collection_id": collection_id, "name": name, "place": place, "created_at": created_at}
-        session.execute(inserted(TABLES["hold"], **row))
+        session.execute(*inserted(TABLES["hold"], **row))
     return len(fresh)
 
 
@@ -69,9 +78,7 @@ def held_among(session: Session, collection_id: str, ids: Iterable[str]) -> list
     """Those of some ids whose documents a hold keeps, ascending."""
     found: list[str] = []
     for chunk in chunks(ids, _CHUNK):
-        kept = select(Hold.place).where(Hold.collection_id == collection_id)
-        chosen = (Document.collection_id == collection_id, among(chunk), Document.place.in_(kept))
-        found += session.scalars(select(Document.id).where(*chosen))
+        found += session.scalars(_HELD_AMONG, {"collection": collection_id, "ids": listed(chunk)})
     return sorted(found)
 
 
@@ -98,7 +105,7 @@ def add_suppression(session: Session, collection_id: str, digest: bytes, expires
     """Refuse a text from now on, until a time or for good; the last word on a text counts."""
     remove_suppression(session, collection_id, digest)
     row = {"collection_id": collection_id, "hash": digest, "expires_at": expires_at}
-    session.execute(inserted(TABLES["suppression"], **row))
+    session.execute(*inserted(TABLES["suppression"], **row))
 
 
 def remove_suppression(session: Session, collection_id: str, digest: bytes) -> bool:
@@ -109,20 +116,13 @@ def remove_suppression(session: Session, collection_id: str, digest: bytes) -> b
 
 def suppressions(session: Session, collection_id: str) -> int:
     """How many texts are suppressed now."""
-    statement = (
-        select(func.count()).select_from(Suppression).where(Suppression.collection_id == collection_id, _running())
-    )
-    return int(session.scalar(statement) or 0)
+    return int(session.scalar(_SUPPRESSIONS, {"collection": collection_id, "at": now()}) or 0)
 
 
 def suppressed(session: Session, collection_id: str, digests: Iterable[bytes]) -> set[bytes]:
     """Those of these keyed hashes that are suppressed now."""
     found: set[bytes] = set()
     for chunk in chunks(digests, _CHUNK):
-        chosen = (Suppression.collection_id == collection_id, Suppression.hash.in_(chunk), _running())
-        found.update(session.scalars(select(Suppression.hash).where(*chosen)))
+        chosen = (Suppression.collection_id == collection_id, Suppression.hash.in_(chunk), _RUNNING)
+        found.update(session.scalars(select(Suppression.hash).where(*chosen), {"at": now()}))
     return found
-
-
-def _running() -> ColumnElement[bool]:
-    return or_(Suppression.expires_at.is_(None), Suppression.expires_at > now())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
@@ -55,6 +55,17 @@ KEY_BYTES = 32
 _CHUNK = 500
 
 _SETTING, _COLLECTION, _SEGMENT = (TABLES[name] for name in ("setting", "collection", "segment"))
+
+# every commit asks for these: building a statement takes several times as long as running it
+_VERSION = select(_COLLECTION.c.version).where(_COLLECTION.c.id == bindparam("collection"))
+_BUMP_COLLECTION = (
+    update(_COLLECTION).where(_COLLECTION.c.id == bindparam("collection")).values(version=_COLLECTION.c.version + 1)
+)
+_BUMP_SEGMENT = (
+    update(_SEGMENT)
+    .where(_SEGMENT.c.collection_id == bindparam("collection"), _SEGMENT.c.id == bindparam("segment"))
+    .values(version=_SEGMENT.c.version + 1)
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def put_setting(session: Session, name: str, value: Any) -> None:
     canonical_json(value, f"setting {name!r}")
     sealed = resealed(_SETTING, value=value)
     if not changed(session, update(Setting).where(Setting.name == name).values(**sealed)):
-        session.execute(inserted(_SETTING, name=name, value=value))
+        session.execute(*inserted(_SETTING, name=name, value=value))
 
 
 def add_collection(
@@ -158,7 +169,7 @@ def add_collection(
         created_at=datetime.now(UTC) if created_at is None else aware(created_at, "created_at"),
         version=0,
     )
-    session.execute(inserted(_COLLECTION, **vars(row)))
+    session.execute(*inserted(_COLLECTION, **vars(row)))
     return row
 
 
@@ -189,7 +200,7 @@ def version_of(session: Session, collection_id: str) -> int:
     CollectionNotFound
         There is no such collection.
     """
-    version = session.scalar(select(Collection.version).where(Collection.id == collection_id))
+    version: int | None = session.scalar(_VERSION, {"collection": collection_id})
     if version is None:
         raise CollectionNotFound(f"the store has no collection with the id {collection_id!r}")
     return version
@@ -221,8 +232,7 @@ def bump_collection(session: Session, collection_id: str) -> None:
     CollectionNotFound
         There is no such collection.
     """
-    statement = update(Collection).where(Collection.id == collection_id).values(version=Collection.version + 1)
-    if not changed(session, statement):
+    if not changed(session, _BUMP_COLLECTION, {"collection": collection_id}):
         raise CollectionNotFound(f"the store has no collection with the id {collection_id!r}")
 
 
@@ -239,7 +249,7 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
     canonical_json(geometry, "geometry")
     bump_collection(session, collection_id)
     row = SegmentRow(id=secrets.token_hex(16), collection_id=collection_id, geometry=geometry, version=0)
-    session.execute(inserted(_SEGMENT, **vars(row)))
+    session.execute(*inserted(_SEGMENT, **vars(row)))
     return row
 
 
@@ -375,12 +385,7 @@ def bump_segments(session: Session, collection_id: str, segment_ids: Iterable[st
         A segment is not one of this collection.
     """
     for segment_id in sorted(set(segment_ids)):
-        statement = (
-            update(Segment)
-            .where(Segment.collection_id == collection_id, Segment.id == segment_id)
-            .values(version=Segment.version + 1)
-        )
-        if not changed(session, statement):
+        if not changed(session, _BUMP_SEGMENT, {"collection": collection_id, "segment": segment_id}):
             raise NotFound(f"the collection has no segment {segment_id!r}")
     bump_collection(session, collection_id)
 

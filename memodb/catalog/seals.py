@@ -10,6 +10,7 @@ place by the thousand: its segment and its erasure, which foreign keys guard, an
 apart.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -45,10 +46,14 @@ def raw_values(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, "seal": seal(*(raw.get(name) for name in sealed_columns(table)))}
 
 
-def inserted(table: Table, **values: Any) -> Insert:
-    """An INSERT of one row, sealed."""
-    raw = raw_values(table, values)
-    return insert(lightweight(table.name, *map(column, raw))).values(**raw)
+def inserted(table: Table, **values: Any) -> tuple[Insert, dict[str, Any]]:
+    """An INSERT of one row, sealed, and what it is to be run with."""
+    return _insert(table), raw_values(table, values)
+
+
+@functools.cache
+def _insert(table: Table) -> Insert:
+    return insert(lightweight(table.name, *(column(each.name) for each in table.columns)))
 
 
 def _raw(table: Table, name: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ by a commit: from that moment no query returns it, whether or not a sweep has re
 import enum
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -41,11 +42,12 @@ def expired(at: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(Document.expires_at.is_not(None), Document.expires_at <= at)
 
 
-def scoped(scope: Scope, at: datetime | None = None) -> sa.ColumnElement[bool]:
-    """SQL: the document is one of these, now or at a time."""
+def scoped(scope: Scope, at: datetime | sa.BindParameter[Any] | None = None) -> sa.ColumnElement[bool]:
+    """SQL: the document is one of these, now or at a time; or at one that a statement is given when it is run."""
     match scope:
         case Scope.VISIBLE:
-            return sa.and_(_LIVE, sa.or_(Document.expires_at.is_(None), Document.expires_at > (at or now())))
+            when = now() if at is None else at
+            return sa.and_(_LIVE, sa.or_(Document.expires_at.is_(None), Document.expires_at > when))
         case Scope.QUARANTINED:
             return _QUARANTINED
         case Scope.STORED:

@@ -56,7 +56,8 @@ def begin(session: Session, collection: Collection, outcome: Outcome, request: R
     tell = collection.audit.record
     tell(session, "requested", collection.id, [row.id], reason=request.reason, time=request.requested_at)
     tell(session, "hidden", collection.id, [each.hex() for each in pseudonyms], time=hidden_at)
-    tell(session, "held_back", collection.id, held, time=hidden_at)
+    if held:
+        tell(session, "held_back", collection.id, held, time=hidden_at)
 
 
 def purging(session: Session, collection: Collection, state: str) -> list[ErasureRow]:

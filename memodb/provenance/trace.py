@@ -6,22 +6,25 @@ documents' own tokens then decide. So a trace is complete *and* exact.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from memodb.catalog import documents, now
 from memodb.collection import Collection
 from memodb.errors import CorruptStore, InvalidInput
-from memodb.memory import Memory
+from memodb.provenance.characters import UNSURE, characters_before, characters_in
+from memodb.provenance.runs import MARK, Tokens, common_runs
 
 __all__ = ["Source", "Span", "trace"]
 
-_DOCUMENTS_AT_ONCE = 256
-
-Tokens = npt.NDArray[np.int64]
+_TOKENS_AT_ONCE = 1 << 18
+"""Of documents that are looked through together, more only where one has them alone."""
 
 
 @dataclass(frozen=True)
@@ -73,168 +76,66 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
         )
     ids, offsets = collection.tokenizer.encode_with_offsets(text)
     query = ids.astype(np.int64)
+    found: list[tuple[int, int, str, int]] = []
     with collection.reading_both() as (memory, session):
-        asked_at = now()
-        windows = memory.window_symbols(query)
-        possible = _possible_windows(memory, query)
-        names = documents.ids_at(session, collection.id, set(possible), asked_at)
-        candidates = {document_id: possible[symbol] for symbol, document_id in names.items()}
-        spans: dict[tuple[int, int], dict[str, int]] = {}
-        held: dict[str, Tokens] = {}
-        wanted = sorted(candidates)
-        for at in range(0, len(wanted), _DOCUMENTS_AT_ONCE):
-            group = wanted[at : at + _DOCUMENTS_AT_ONCE]
-            stored = documents.tokens_of(session, collection.id, group, at=asked_at)
-            for document_id in sorted(stored):
-                tokens, asked = stored[document_id].astype(np.int64), candidates[document_id]
-                theirs = memory.window_symbols(tokens)
-                places = np.flatnonzero(np.isin(theirs, windows[asked]))
-                asked = asked[np.isin(windows[asked], theirs[places])]
-                for start, end, place in _common_runs(query, asked, tokens, places, window):
-                    if end - start >= min_tokens:
-                        spans.setdefault((start, end), {})[document_id] = place
-                        held[document_id] = tokens
-        texts = collection.texts_in(session, held, at=asked_at)
-    if texts.keys() != held.keys():
-        raise CorruptStore("the indexes of the catalog contradict its rows: run `memodb check --fix`")
-    places_in: dict[str, set[int]] = {}
-    for sources in spans.values():
-        for document_id, place in sources.items():
-            places_in.setdefault(document_id, set()).add(place)
-    characters = {i: _characters(collection, texts[i], held[i], sorted(places_in[i])) for i in sorted(held)}
-    result = []
-    for (start, end), sources in sorted(spans.items(), key=lambda item: (item[0][0], -item[0][1])):
-        first, last = int(offsets[start, 0]), int(offsets[end - 1, 1])
-        named = tuple(Source(i, characters[i][place]) for i, place in sources.items())
-        result.append(Span(first, last, text[first:last], end - start, named))
-    return result
+        at = now()
+        asked = memory.window_symbols(query)
+        possible = {symbol for _, symbols in memory.documents(query) for symbol in np.unique(symbols).tolist()}
+        for group in _groups(collection, documents.stored_at(session, collection.id, possible, at)):
+            joined = np.concatenate([part for row in group for part in (row.tokens, [MARK])])
+            edges = np.cumsum([0, *(row.tokens.size + 1 for row in group[:-1])])
+            start, end, place = common_runs(query, asked, joined, memory.window_symbols(joined), edges)
+            long = end - start >= min_tokens
+            start, end, place = start[long], end[long], place[long]
+            owner = np.searchsorted(edges, place, "right") - 1
+            begins = _begins(collection, session, at, group, joined, edges, owner, place)
+            names = [group[which].id for which in owner.tolist()]
+            found += zip(start.tolist(), (-end).tolist(), names, begins.tolist(), strict=True)
+    spans = []
+    for (start_at, minus_end), sources in groupby(sorted(found), key=itemgetter(0, 1)):
+        first, last = int(offsets[start_at, 0]), int(offsets[-minus_end - 1, 1])
+        named = tuple(Source(document_id, begin) for _, _, document_id, begin in sources)
+        spans.append(Span(first, last, text[first:last], -minus_end - start_at, named))
+    return spans
 
 
-def _possible_windows(memory: Memory, query: Tokens) -> dict[int, Tokens]:
-    """First tokens of the windows that each document may hold, ascending, by its symbol."""
-    found: dict[int, list[Tokens]] = {}
-    for window, symbol in memory.documents(query):
-        if not symbol.size:
-            continue
-        order = np.argsort(symbol, kind="stable")
-        distinct, starts = np.unique(symbol[order], return_index=True)
-        for one, start, end in zip(distinct.tolist(), starts, [*starts[1:], symbol.size], strict=True):
-            found.setdefault(one, []).append(window[order[start:end]])
-    return {one: np.unique(np.concatenate(parts)) for one, parts in found.items()}
+def _groups(collection: Collection, stream: Iterable[documents.StoredTokens]) -> Iterator[list[documents.StoredTokens]]:
+    """Documents to be looked through together, each of which bears the name that its row key stands for."""
+    group: list[documents.StoredTokens] = []
+    size = 0
+    for row in stream:
+        if collection.symbol(row.id) != row.place:
+            raise CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
+        if group and size + row.tokens.size > _TOKENS_AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += row.tokens.size
+    if group:
+        yield group
 
 
-def _characters(collection: Collection, text: str, tokens: Tokens, places: list[int]) -> dict[int, int]:
-    """The character of a document's text at which each of some tokens begins."""
-    edges = [0, *places]
-    pieces = [collection.tokenizer.decode(tokens[a:b]) for a, b in pairwise(edges)]
-    if text.startswith("".join(pieces)):
-        return dict(zip(places, accumulate(map(len, pieces)), strict=True))
-    # a token that begins inside a character, or a tokenizer that loses something: it knows itself
-    begins = collection.tokenizer.encode_with_offsets(text)[1][:, 0]
-    return {place: int(begins[place]) for place in places}
-
-
-def _common_runs(
-    query: Tokens, asked: Tokens, document: Tokens, places: Tokens, window: int
-) -> list[tuple[int, int, int]]:
-    """Maximal common runs of at least ``window`` tokens, from where equal windows may begin in both.
-
-    Every window of a run is among those, so a run lies inside of a piece that windows which follow one another make up.
-    Most documents have a small piece of the query, and sorting that takes a hundredth of the time of sorting all.
-    """
-    if not asked.size or not places.size:
-        return []
-    theirs, place_in_theirs = _pieces(document, places, window, -3)
-    ours, place_in_ours = _pieces(query, asked, window, -4)
-    return [
-        (int(place_in_ours[start]), int(place_in_ours[end - 1]) + 1, int(place_in_theirs[place]))
-        for start, end, place in _runs(ours, theirs, window)
-    ]
-
-
-def _pieces(sequence: Tokens, begins: Tokens, window: int, mark: int) -> tuple[Tokens, Tokens]:
-    """Pieces of a sequence behind marks that occur once (``mark``, and every second number below it), joined; and the
-    place in the sequence of each element."""
-    cuts = np.flatnonzero(np.diff(begins) > 1) + 1
-    edges = [0, *cuts.tolist(), begins.size]
-    firsts, ends = begins[edges[:-1]], begins[np.array(edges[1:]) - 1] + window
-    # a mark stands for the place before its piece
-    places = np.concatenate([np.arange(first - 1, end) for first, end in zip(firsts, ends, strict=True)])
-    joined = sequence[places]
-    joined[np.cumsum(ends - firsts + 1) - (ends - firsts + 1)] = mark - 2 * np.arange(firsts.size)
-    return joined, places
-
-
-def _runs(query: Tokens, document: Tokens, window: int) -> list[tuple[int, int, int]]:
-    """Maximal common runs of two token sequences: (start, end) in the query and the first place in the document.
-
-    Runs of at least ``window`` tokens; one inside a longer one is left out. Suffixes of both are sorted together: the
-    longest run from a place of the query is shared with one of the two suffixes of the document nearest to it.
-    Rejected: joining equal windows along diagonals, which in repeated content (a table of zeros) takes the product of
-    the two lengths.
-    """
-    if query.size < window or document.size < window:
-        return []
-    # marks that occur once: no run goes past the end of either
-    ranks = _prefix_ranks(np.concatenate([document, [-1], query, [-2]]))
-    order = np.argsort(ranks[-1])
-    number = np.arange(order.size)
-    ours = order < document.size
-    before = np.maximum.accumulate(np.where(ours, number, -1))
-    after = np.minimum.accumulate(np.where(ours, number, order.size)[::-1])[::-1]
-    after[after == order.size] = -1
-    begin = document.size + 1 + np.arange(query.size)
-    place = ranks[-1][begin]
-    length = np.maximum(
-        *(
-            _common(ranks, begin, np.where(nearest >= 0, order[nearest], begin))
-            for nearest in (before[place], after[place])
-        )
-    )
-    reach = np.arange(query.size) + length
-    fresh = reach > np.concatenate([[0], np.maximum.accumulate(reach)[:-1]])
-    starts = np.flatnonzero(fresh & (length >= window))
-    firsts = _first_places(ranks, document.size, begin[starts], length[starts])
-    return list(zip(starts.tolist(), reach[starts].tolist(), firsts, strict=True))
-
-
-def _prefix_ranks(sequence: Tokens) -> list[Tokens]:
-    """Entry k ranks the pieces of 2^k elements from every place, equal where they are; in the last all differ.
-
-    Prefix doubling (Manber and Myers, "Suffix arrays", 1993).
-    """
-    ranks = [np.unique(sequence, return_inverse=True)[1]]
-    span = 1
-    while ranks[-1].max() + 1 < sequence.size:
-        following = np.zeros_like(ranks[-1])
-        following[:-span] = ranks[-1][span:] + 1
-        ranks.append(np.unique(ranks[-1] * (sequence.size + 1) + following, return_inverse=True)[1])
-        span *= 2
-    return ranks
-
-
-def _common(ranks: list[Tokens], one: Tokens, other: Tokens) -> Tokens:
-    """Elements that agree from pairs of places, (n,); 0 where the places are the same."""
-    length = np.zeros(one.size, dtype=np.int64)
-    for level in range(len(ranks) - 2, -1, -1):
-        # a place that agreed so far lies before its end mark, so the next one is inside the sequence
-        same = ranks[level][one + length] == ranks[level][other + length]
-        length += (same & (one != other)) << level
-    return length
-
-
-def _first_places(ranks: list[Tokens], size: int, starts: Tokens, lengths: Tokens) -> list[int]:
-    """First place among the first ``size`` at which each piece occurs."""
-    sorted_places: dict[int, Tokens] = {}
-    found = []
-    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-        # equal where the two longest pieces of 2^k that cover it are
-        level = length.bit_length() - 1
-        rank, rest = ranks[level], length - (1 << level)
-        if level not in sorted_places:
-            sorted_places[level] = np.argsort(rank[:size], kind="stable")
-        places = sorted_places[level]
-        low, high = np.searchsorted(rank[:size], [rank[start], rank[start] + 1], sorter=places)
-        same = places[low:high]
-        found.append(int(same[np.argmax(rank[same + rest] == rank[start + rest])]))
-    return found
+def _begins(
+    collection: Collection,
+    session: Session,
+    at: datetime,
+    group: list[documents.StoredTokens],
+    joined: Tokens,
+    edges: Tokens,
+    owner: Tokens,
+    place: Tokens,
+) -> Tokens:
+    """The character of its owner's text at which each place of the joined documents begins."""
+    tokenizer = collection.tokenizer
+    before = characters_before(tokenizer, joined)
+    begins = np.full(place.size, UNSURE) if before is None else before[place] - before[edges[owner]]
+    kept = np.array([row.kept for row in group])
+    unsure = np.unique(owner[kept[owner] | (begins >= UNSURE)]).tolist()
+    names = [group[which].id for which in unsure if group[which].kept]
+    texts = collection.texts_in(session, names, at=at) if names else {}
+    for which in unsure:
+        row, its = group[which], owner == which
+        if row.kept and row.id not in texts:
+            raise CorruptStore("the indexes of the catalog contradict its rows: run `memodb check --fix`")
+        begins[its] = characters_in(tokenizer, row.tokens, texts.get(row.id), place[its] - edges[which])
+    return begins

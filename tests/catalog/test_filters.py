@@ -236,6 +236,34 @@ def test_documents_of_later_states_are_hidden_unless_asked_for(house: Any) -> No
             assert documents.select_ids(session, house.collection, Filters(scope=scope)) == expected
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ({}, "abc"),
+        ({"source": "s"}, "ac"),
+        ({"created_before": T0 + timedelta(seconds=1)}, "ab"),
+        ({"metadata": {"k": 1}}, "b"),
+        ({"writer": "w", "source": "s"}, "c"),
+    ],
+)
+def test_ids_are_combined_with_other_filters(house: Any, limit: int | None, more: dict[str, Any], names: str) -> None:
+    later = T0 + timedelta(seconds=2)
+    house.insert(
+        house.new("a", source="s", created_at=T0),
+        house.new("b", metadata={"k": 1}, created_at=T0),
+        house.new("c", source="s", writer="w", created_at=later),
+        house.new("d", source="s", metadata={"k": 1}, writer="w", created_at=T0),
+    )
+    with house.catalog.read() as session:
+        filters = Filters(ids=("c", "a", "b", "none"), **more)
+        assert documents.select_ids(session, house.collection, filters, limit=limit) == list(names)
+        rows = documents.select(session, house.collection, filters, order="oldest", limit=limit)
+        assert [row.id for row in rows] == list(names)
+        assert documents.token_total(session, house.collection, filters) == 3 * len(names)
+        assert documents.count(session, house.collection, filters) == len(names)
+
+
 def test_build_names_the_filters() -> None:
     assert Filters.build(source="a") == Filters(source="a")
     with pytest.raises(InvalidInput, match=r"unknown filter 'sauce', 'sbject'; the filters are: ids, source, subject"):

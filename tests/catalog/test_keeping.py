@@ -48,6 +48,8 @@ def test_holds_of_collections_do_not_meet(furnished: Any) -> None:
         keeping.add_hold(session, furnished.collection, "case", [1], T0)
         keeping.add_hold(session, furnished.other, "case", [9], T0)
         assert keeping.held_ids(session, furnished.other, "case") == ["x"]
+        assert keeping.held_among(session, furnished.collection, ["c", "a", "x"]) == ["c"]
+        assert keeping.held_among(session, furnished.other, ["c", "x"]) == ["x"]
         assert keeping.remove_hold(session, furnished.collection, "case") == ["c"]
         assert keeping.remove_hold(session, furnished.collection, "case") == []
         assert keeping.holds(session, furnished.collection) == []

@@ -81,7 +81,9 @@ def test_every_query_agrees_with_the_model(
         assert now() == after(clocked)
         assert [name for name in every if documents.find(session, collection, name)] == seen
         assert documents.existing(session, collection, [*every, "none"]) == set(every)
-        assert documents.ids_at(session, collection, [*place.values(), 5]) == {place[name]: name for name in seen}
+        found = {row.place: row for row in documents.stored_at(session, collection, [*place.values(), 5])}
+        assert {key: row.id for key, row in found.items()} == {place[name]: name for name in seen}
+        assert all(row.tokens.tolist() == [key] and row.kept for key, row in found.items())
         (summary,) = registry.list_collections(session)
         assert (summary.documents, summary.tokens) == (len(seen), len(seen))
         for scope in Scope:
@@ -95,6 +97,10 @@ def test_every_query_agrees_with_the_model(
             tokens = documents.tokens_of(session, collection, every, scope)
             assert {name: found.tolist() for name, found in tokens.items()} == {name: [place[name]] for name in inside}
             assert documents.texts_of(session, collection, every, scope) == {name: name for name in inside}
+        then = after(asked)
+        assert documents.select_ids(session, collection, Filters(ids=tuple(every), at=then)) == chosen(asked)
+        assert sorted(documents.tokens_of(session, collection, every, at=then)) == chosen(asked)
+        assert sorted(row.id for row in documents.stored_at(session, collection, place.values(), then)) == chosen(asked)
         for segment, which in segments.items():
             members = [name for name, document in every.items() if document.second == which]
             held = chosen(asked, which)

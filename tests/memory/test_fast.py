@@ -127,6 +127,26 @@ def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
     for deepest in (None, 0, world.configuration.layers):
         for most in (None, 1, 3):
             same(ours.lookup(contexts, deepest, most), theirs.lookup(contexts, deepest, most))
+    for mine, other in zip(ours.documents(stored), theirs.documents(stored), strict=True):
+        assert all(np.array_equal(one, two) for one, two in zip(mine, other, strict=True))
+
+
+def test_documents_of_crowded_windows_are_the_same() -> None:
+    """Thousands of documents that share a window, and a few that do not."""
+    configuration = WillshawConfiguration(vocabulary=50, window=3)
+    shared = np.array([1, 2, 3, 4])
+    documents = [(number * 7 + 1, np.append(shared, number % 40)) for number in range(2500)]
+    found = []
+    for backend in (FastBackend(worth=0), Backend()):
+        memory = memory_for(backend, configuration, SEED)
+        segment = memory.new_segment(first_geometry(configuration, 0, 13_000))
+        segment.add(segment.contribution(Batch.of(documents)))
+        memory.segments["a"] = segment
+        found.append(next(memory.documents(np.concatenate([shared, np.arange(20, 40), shared]))))
+    (ours, symbols), (theirs, others) = found
+    assert np.array_equal(ours, theirs)
+    assert np.array_equal(symbols, others)
+    assert np.bincount(ours)[0] >= 2500
 
 
 def same(ours: Any, theirs: Any) -> None:

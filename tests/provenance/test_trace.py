@@ -1,89 +1,48 @@
 """Tracing against brute force: every common run is found, and nothing that is not one."""
 
 import importlib
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
+from memodb.catalog.models import TABLES
+from memodb.catalog.seals import seal, sealed_columns
+from memodb.provenance.characters import UNSURE, characters_before
 
 tracing = importlib.import_module("memodb.provenance.trace")  # the package calls its function so
 
+RESEAL = f"UPDATE document SET seal = memodb_seal({', '.join(sealed_columns(TABLES['document']))})"
+Oracle = Callable[[list[int], list[int], int], set[tuple[int, int]]]
 
-def common_runs(query: list[int], document: list[int], least: int) -> set[tuple[int, int]]:
-    """Maximal runs of the query that occur in the document, by the table of common suffixes, O(n m)."""
-    ends = {}
-    row = [0] * (len(document) + 1)
-    for i, token in enumerate(query):
-        row = [0, *(row[j] + 1 if other == token else 0 for j, other in enumerate(document))]
-        longest = max(row)
-        if longest >= least:
-            ends[i + 1] = i + 1 - longest
-    found: set[tuple[int, int]] = set()
-    for end, start in ends.items():
-        if not any(s <= start and end < e for e, s in ends.items()):
-            found.add((start, end))
-    return found
+WORD = st.sampled_from(["one", "two", "three", "four"])
+WORDS = st.one_of(st.lists(WORD, min_size=8, max_size=30), st.lists(WORD, min_size=8, max_size=30), st.lists(WORD))
+QUERY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(3, 15)), min_size=1, max_size=3)
 
 
-RUNS = st.lists(st.integers(0, 2), max_size=40)
-
-
-@given(RUNS, RUNS, st.integers(1, 5))
-@settings(max_examples=300, deadline=None)
-def test_runs_are_those_of_the_table(query: list[int], document: list[int], window: int) -> None:
-    found = tracing._runs(np.array(query, dtype=np.int64), np.array(document, dtype=np.int64), window)
-    assert {(start, end) for start, end, _ in found} == common_runs(query, document, window)
-    for start, end, place in found:
-        piece = query[start:end]
-        first = next(p for p in range(len(document)) if document[p : p + end - start] == piece)
-        assert place == first
-
-
-@given(RUNS, RUNS, st.integers(1, 5), st.data())
-@settings(max_examples=200, deadline=None)
-def test_runs_are_found_from_where_windows_may_be_equal(
-    query: list[int], document: list[int], window: int, data: st.DataObject
-) -> None:
-    """From the windows that are, and any others that only seem to be."""
-
-    def begins(sequence: list[int], other: list[int]) -> np.ndarray:
-        windows = {tuple(other[at : at + window]) for at in range(len(other) - window + 1)}
-        places = range(len(sequence) - window + 1)
-        equal = {at for at in places if tuple(sequence[at : at + window]) in windows}
-        false = data.draw(st.sets(st.sampled_from(places), max_size=3)) if places else set()
-        return np.array(sorted(equal | false), dtype=np.int64)
-
-    ours, theirs = np.array(query, dtype=np.int64), np.array(document, dtype=np.int64)
-    found = tracing._common_runs(ours, begins(query, document), theirs, begins(document, query), window)
-    assert sorted(found) == sorted(tracing._runs(ours, theirs, window))
-
-
-@pytest.mark.stress
-@given(st.lists(st.integers(0, 3), max_size=300), st.lists(st.integers(0, 3), max_size=300), st.integers(1, 9))
-@settings(max_examples=2000, deadline=None)
-def test_runs_are_those_of_the_table_at_length(query: list[int], document: list[int], window: int) -> None:
-    found = tracing._runs(np.array(query, dtype=np.int64), np.array(document, dtype=np.int64), window)
-    assert {(start, end) for start, end, _ in found} == common_runs(query, document, window)
-
-
-WORDS = st.lists(st.sampled_from(["one", "two", "three", "four"]), max_size=30)
-QUERY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25), st.integers(1, 15)), max_size=3)
-
-
-@given(st.lists(WORDS, min_size=1, max_size=4), QUERY, st.integers(3, 6))
+@given(st.lists(WORDS, min_size=2, max_size=4), QUERY, st.integers(3, 6), st.sampled_from([1, 40, 1 << 18]))
 @settings(max_examples=24, deadline=None)
 def test_a_trace_is_complete_and_exact(
-    fresh: Callable[..., memodb.Store], documents: list[list[str]], pieces: list[Any], least: int
+    fresh: Callable[..., memodb.Store],
+    runs_of: Oracle,
+    documents: list[list[str]],
+    pieces: list[Any],
+    least: int,
+    at_once: int,
 ) -> None:
     cut = [" ".join(documents[which % len(documents)][at : at + length]) for which, at, length in pieces]
     text = " five ".join(cut)
-    with fresh(window=3) as db:
+    with patch.object(tracing, "_TOKENS_AT_ONCE", at_once), fresh(window=3) as db:
         for number, words in enumerate(documents):
             db.append(" ".join(words), id=f"{number}")
         if len(documents) > 1:
@@ -93,7 +52,7 @@ def test_a_trace_is_complete_and_exact(
         query, offsets = db.tokenizer.encode_with_offsets(text)
         wanted = set()
         for document in db.documents():
-            for start, end in common_runs(query.tolist(), db.tokens(document.id).tolist(), least):
+            for start, end in runs_of(query.tolist(), db.tokens(document.id).tolist(), least):
                 wanted.add((document.id, int(offsets[start, 0]), int(offsets[end - 1, 1])))
         assert {(source.id, s.start, s.end) for s in spans for source in s.documents} == wanted
         for span in spans:
@@ -129,6 +88,68 @@ def test_a_span_that_begins_inside_of_a_character_is_told_at_that_character(fres
         (span,) = db.trace("told: 🙀 and nothing else")[-1:]
         assert span.text == "🙀 and nothing else"
         assert span.documents == (memodb.Source("a", 6),)
+
+
+@given(st.text(st.sampled_from("ab é日😀\n"), max_size=30))
+def test_characters_are_counted_without_the_text_or_not_at_all(text: str) -> None:
+    tokenizer = memodb.Tokenizer.shipped()
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    before = characters_before(tokenizer, np.append(ids, -3).astype(np.int64))
+    assert before is not None
+    known = before < UNSURE
+    assert before[known].tolist() == np.append(offsets[:, 0], len(text))[known].tolist()
+    assert known.all() or "�" in "".join(tokenizer.pieces(ids))
+
+
+def test_a_token_outside_of_the_vocabulary_is_damage() -> None:
+    tokenizer = memodb.Tokenizer.shipped()
+    with pytest.raises(memodb.CorruptStore, match="vocabulary"):
+        characters_before(tokenizer, np.array([5, tokenizer.vocabulary_size]))
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_tokenizer_of_words_is_asked_where_a_span_begins(
+    fresh: Callable[..., memodb.Store], tmp_path: Path, lossless: bool
+) -> None:
+    """Its pieces are joined by spaces; and one that lower-cases has texts that are kept."""
+    words = ["[UNK]", *"abcdefg"]
+    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    if not lossless:
+        engine.normalizer = tokenizers.normalizers.Lowercase()
+    engine.save(str(tmp_path / "words.json"))
+    with fresh(window=3, tokenizer=tmp_path / "words.json") as db:
+        text = "a b c d e f g" if lossless else "a B  c D e f G"
+        db.append(text, id="d")
+        (span,) = db.trace("c d e f" if lossless else "C d e F")
+        assert span.documents == (memodb.Source("d", text.lower().index("c")),)
+
+
+def test_where_a_text_is_kept_the_text_decides(fresh: Callable[..., memodb.Store], tmp_path: Path) -> None:
+    """A tokenizer of bytes that makes two characters of one: what it decodes is longer than what was said."""
+    engine = tokenizers.Tokenizer.from_str(memodb.Tokenizer.shipped().json.decode())
+    engine.normalizer = tokenizers.normalizers.Replace("\u00df", "ss")
+    engine.save(str(tmp_path / "normalising.json"))
+    said = "one two three four five six seven eight nine ten"
+    with fresh(tokenizer=tmp_path / "normalising.json") as db:
+        db.append(f"\u00df\u00df\u00df, {said}", id="a")
+        (span,) = db.trace(said)
+        assert f"\u00df\u00df\u00df, {said}"[span.documents[0].offset :].strip() == span.text.strip()
+
+
+def test_a_document_under_another_name_is_damage(fresh: Callable[..., memodb.Store], tmp_path: Path) -> None:
+    """Whoever can write the file can seal a row: the key of the row is a keyed hash of the name."""
+    said = "one two three four five six seven eight nine ten"
+    with fresh(tmp_path / "s") as db:
+        db.append(said, id="a")
+        with closing(sqlite3.connect(tmp_path / "s" / "catalog.db")) as raw, raw:
+            raw.create_function("memodb_seal", -1, seal)
+            for (trigger,) in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+                raw.execute(f"DROP TRIGGER {trigger}")
+            raw.execute("UPDATE document SET id = 'b'")
+            raw.execute(RESEAL)
+        with pytest.raises(memodb.CorruptStore, match="damaged"):
+            db.trace(said)
 
 
 def test_an_altered_quotation_is_traced_around_the_change(fresh: Callable[..., memodb.Store]) -> None:

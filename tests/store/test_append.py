@@ -308,9 +308,7 @@ def test_progress_is_told_after_the_commit(fresh: Callable[..., memodb.Store], t
     assert steps.max() <= 2048
 
 
-def test_batches_are_bounded_in_characters(
-    fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_are_bounded_in_characters(fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memodb.collection.streams._BATCH_CHARACTERS", 250_000)
     told: list[memodb.AppendResult] = []
     with fresh(segment_tokens=1 << 20) as db:

@@ -8,7 +8,7 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise, select_rows
 
-__all__ = ["lookup"]
+__all__ = ["documents", "lookup"]
 
 _CROWD = 6000
 """Pairs of columns from which on it is faster to look at every token than at those that the pairs name."""
@@ -211,6 +211,57 @@ def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: 
 
 
 @compiled
+def _common(presence: Any, rows: Any, ones: Any, common: Any) -> None:
+    """The AND of a context's rows, into ``common``."""
+    for w in range(common.size):
+        common[w] = presence[rows[0], w]
+    for r in range(1, ones):
+        row = rows[r]
+        for w in range(common.size):
+            common[w] &= presence[row, w]
+
+
+@compiled
+def _turned(common: Any, rotation: Any, w: Any) -> Any:
+    """Word ``w`` of a reading, turned back to the codes' own places."""
+    words = common.size
+    shift, skip = np.uint64(rotation & 63), rotation >> 6
+    low, high = common[(w + skip) & (words - 1)], common[(w + skip + 1) & (words - 1)]
+    # (high << 1) << (63 - shift) is high << (64 - shift) without the undefined shift by 64
+    return (low >> shift) | ((high << ONE) << (np.uint64(63) - shift))
+
+
+@compiled
+def documents(symbols: Any, selector: Any, ones: int, presence: Any, codes: Any, members: Any, starts: Any) -> Any:
+    """Items that a matrix answers to each symbol (n,): place of the symbol, and item, ascending."""
+    words = presence.shape[1]
+    block = words * 64 // codes.shape[1]
+    rows = np.empty(ones, dtype=np.int64)
+    common, agreed = np.empty(words, dtype=np.uint64), np.empty(words, dtype=np.uint64)
+    found = np.empty(64, dtype=np.int64)
+    places, items = np.empty(64, dtype=np.int64), np.empty(64, dtype=np.int64)
+    total = 0
+    for i in range(symbols.size):
+        rotation = select_rows(symbols[i], selector, presence.shape[0] // ones, ones, words * 64, rows)
+        _common(presence, rows, ones, common)
+        left = np.uint64(0)
+        for w in range(words):
+            agreed[w] = _turned(common, rotation, w)
+            left |= agreed[w]
+        if not left:
+            continue
+        if _pairs(agreed, block) > _CROWD:
+            found, count = _look(agreed, codes, found)
+        else:
+            found, count = _decode(agreed, codes, members, starts, block, found)
+            found[:count].sort()
+        for c in range(count):
+            places, _ = appended(places, total, np.int64(i))
+            items, total = appended(items, total, found[c])
+    return places[:total].copy(), items[:total].copy()
+
+
+@compiled
 def lookup(
     contexts: Any,
     top: int,
@@ -265,17 +316,10 @@ def lookup(
                 symbols[layer], selectors[layer], presence.shape[0] // ones, ones, columns, rows[layer]
             )
             rotations[layer] = rotation
-            for w in range(words):
-                common[w] = presence[rows[layer, 0], w]
-            for r in range(1, ones):
-                row = rows[layer, r]
-                for w in range(words):
-                    common[w] &= presence[row, w]
-            shift, skip = np.uint64(rotation & 63), rotation >> 6
+            _common(presence, rows[layer], ones, common)
             left = np.uint64(0)
             for w in range(words):
-                low, high = common[(w + skip) & (words - 1)], common[(w + skip + 1) & (words - 1)]
-                turned = (low >> shift) | ((high << ONE) << (np.uint64(63) - shift))
+                turned = _turned(common, rotation, w)
                 if layer:
                     turned &= agreed[layer - 1, w]
                 agreed[layer, w] = turned

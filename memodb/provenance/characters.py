@@ -1,0 +1,85 @@
+"""At which character of its text each token of a document begins; without making the text, where that is possible."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate, pairwise
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from memodb.errors import CorruptStore, InvalidInput
+from memodb.text import Tokenizer
+
+__all__ = ["UNSURE", "characters_before", "characters_in"]
+
+Tokens = npt.NDArray[np.int64]
+
+UNSURE = 1 << 32
+"""As many characters no text has."""
+
+_NOT_ASKED = -1
+_lengths: WeakKeyDictionary[Tokenizer, Tokens | None] = WeakKeyDictionary()
+
+
+def characters_before(tokenizer: Tokenizer, tokens: Tokens) -> Tokens | None:
+    """Characters of the pieces before each token of a sequence, which may have marks below 0 in it.
+
+    Returns
+    -------
+    int64 (n,), or None
+        The difference of two is the number of characters between, `UNSURE` or more where a piece is a part of a
+        character. None where pieces do not make up a text.
+
+    Raises
+    ------
+    CorruptStore
+        A token that the vocabulary does not have.
+    """
+    lengths = _piece_lengths(tokenizer)
+    if lengths is None:
+        return None
+    try:
+        sizes: Tokens = lengths[tokens]
+        fresh = np.unique(tokens[sizes == _NOT_ASKED])
+        fresh = fresh[fresh >= 0]
+        if fresh.size:
+            lengths[fresh] = [UNSURE if "\ufffd" in piece else len(piece) for piece in tokenizer.pieces(fresh)]
+            sizes = lengths[tokens]
+    except (IndexError, InvalidInput) as exc:
+        raise CorruptStore("a document has a token that the vocabulary does not have: run `memodb check`") from exc
+    return np.cumsum(sizes) - sizes
+
+
+def characters_in(tokenizer: Tokenizer, tokens: npt.NDArray[np.int32], kept: str | None, places: Tokens) -> Tokens:
+    """The character of a document's text at which each of some of its tokens begins.
+
+    Parameters
+    ----------
+    kept : str or None
+        The text; None where the tokens reproduce it.
+    """
+    text = tokenizer.decode(tokens) if kept is None else kept
+    if kept is None and _piece_lengths(tokenizer) is not None:
+        edges = np.unique(np.append(places, 0)).tolist()
+        pieces = [tokenizer.decode(tokens[a:b]) for a, b in pairwise(edges)]
+        if text.startswith("".join(pieces)):
+            lengths = dict(zip(edges, accumulate(map(len, pieces), initial=0), strict=True))
+            return np.array([lengths[place] for place in places.tolist()], dtype=np.int64)
+    # a token that begins inside a character, or a tokenizer that loses something: it knows itself
+    found: Tokens = tokenizer.encode_with_offsets(text)[1][places, 0]
+    return found
+
+
+def _piece_lengths(tokenizer: Tokenizer) -> Tokens | None:
+    """Characters of every token's piece, as far as they were asked for.
+
+    A byte-level tokenizer's text is its tokens' bytes, one after another, and so its pieces. Other decoders join them
+    by rules of their own: None.
+    """
+    if tokenizer not in _lengths:
+        byte_level = (json.loads(tokenizer.json).get("decoder") or {}).get("type") == "ByteLevel"
+        fresh = np.full(tokenizer.vocabulary_size, _NOT_ASKED, dtype=np.int64) if byte_level else None
+        _lengths[tokenizer] = fresh
+    return _lengths[tokenizer]
