@@ -170,7 +170,7 @@ class Segment(ABC):
     @property
     def packed_limit(self) -> int:
         """Most bytes that :meth:`packed` can take, without the symbols: two bits of each cell, a byte of one that
-        counts 3, and 16 of one that counts 255."""
+        counts 3, and 16 of one that counts 15."""
         cells = sum(matrix.rows * matrix.columns for matrix in self.matrices)
         return 18 * cells + sum(int(matrix.nbytes) for matrix in self.correlations)
 

@@ -7,13 +7,14 @@ to a counting Bloom filter (Fan, Cao, Almeida and Broder 2000), read like a Coun
 
 Representation, a function of the cells' values alone (nothing in it tells in which order documents came or went):
 
-``cells``        uint8 (R * c,)   min(count, 255)
-``large``        int64 (m,)       flat numbers, ascending, of the cells that count 255 or more
+``cells``        uint8 (R * c/2,) min(count, 15) of two columns: the even one's in the low four bits
+``large``        int64 (m,)       flat numbers, ascending, of the cells that count 15 or more
 ``large_counts`` int64 (m,)       their counts
 ``presence``     uint64 (R, c/64) bit j of a row is set where column j counts above 0 (word j // 64, bit j % 64)
 ``ones``         int32 (R,)       bits set in each row
 
-Counts never saturate and never wrap: a cell at 255 is a pointer into the table.
+Counts never saturate and never wrap: a cell at 15 is a pointer into the table. In ordinary text one cell in six hundred
+is there, so that four bits and the table take half of the bytes that eight bits would (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import select_columns, select_rows
 
-__all__ = ["Tally", "Votes", "WillshawMatrix", "tally"]
+__all__ = ["LARGE", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
 
-LARGE = 255
+LARGE = 15
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
+
+
+def halves(backend: Backend, cells: Array) -> Array:
+    """Counts of four bits, two a byte (..., n), as bytes (..., 2 n)."""
+    pairs = backend.xp.stack([cells & np.uint8(LARGE), cells >> np.uint8(4)], axis=-1)
+    return pairs.reshape(*cells.shape[:-1], 2 * cells.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class WillshawMatrix:
         self.backend = backend
         self.rows = rows
         self.columns = columns
-        self.cells = xp.zeros(rows * columns, dtype=np.uint8)
+        self.cells = xp.zeros(rows * columns // 2, dtype=np.uint8)
         self.large = xp.zeros(0, dtype=np.int64)
         self.large_counts = xp.zeros(0, dtype=np.int64)
         self.presence = xp.zeros((rows, columns // 64), dtype=np.uint64)
@@ -118,12 +125,17 @@ class WillshawMatrix:
 
     def counts_of(self, cells: Array) -> Array:
         """Counts of flat cell numbers, any shape: int64 of the same shape."""
-        counts = self.cells[cells].astype(np.int64)
+        counts = self._small_counts(cells).astype(np.int64)
         if self.large.size:
             xp = self.backend.xp
             beyond = xp.nonzero(counts == LARGE)
             counts[beyond] = self.large_counts[xp.searchsorted(self.large, cells[beyond])]
         return counts
+
+    def _small_counts(self, cells: Array) -> Array:
+        """Counts up to 15 of flat cell numbers, any shape: uint8 of the same shape."""
+        found: Array = (self.cells[cells >> 1] >> ((cells & 1) << 2).astype(np.uint8)) & np.uint8(LARGE)
+        return found
 
     def add(self, part: Tally | Votes) -> None:
         """Add what documents vote for to the counts."""
@@ -175,7 +187,7 @@ class WillshawMatrix:
         return self.backend.kernels_for(hits) if hits else None
 
     def _counted(self, part: Tally | Votes, kernel: Callable[..., Array | None] | None = None) -> Tally:
-        """What is left to be counted: of votes that a kernel counts, only what goes beyond a byte."""
+        """What is left to be counted: of votes that a kernel counts, only what goes beyond four bits."""
         if isinstance(part, Tally):
             return part
         if kernel is None:
@@ -193,7 +205,11 @@ class WillshawMatrix:
     def _store(self, cells: Array, old: Array, new: Array) -> None:
         """Write new counts of distinct, ascending cells, and everything that follows from them."""
         xp = self.backend.xp
-        self.cells[cells] = xp.minimum(new, LARGE).astype(np.uint8)
+        small = xp.minimum(new, LARGE).astype(np.uint8)
+        for half, kept in ((0, 0xF0), (1, 0x0F)):  # of each byte one count at a time
+            chosen = xp.flatnonzero((cells & 1) == half)
+            where = cells[chosen] >> 1
+            self.cells[where] = (self.cells[where] & np.uint8(kept)) | (small[chosen] << np.uint8(4 * half))
         beyond = (old >= LARGE) | (new >= LARGE)
         if bool(beyond.any()):
             self._store_large(cells[beyond], new[beyond])
@@ -209,12 +225,28 @@ class WillshawMatrix:
     def _store_large(self, cells: Array, counts: Array) -> None:
         """Merge cells into the table: those that stay large with their new counts, the others leave it."""
         xp = self.backend.xp
-        kept = ~xp.isin(self.large, cells)
+        at = xp.searchsorted(self.large, cells)
+        held = xp.zeros(cells.size, dtype=bool)
+        inside = xp.flatnonzero(at < self.large.size)
+        held[inside] = self.large[at[inside]] == cells[inside]
         stay = counts >= LARGE
-        large = xp.concatenate([self.large[kept], cells[stay]])
-        order = xp.argsort(large)
-        self.large = large[order]
-        self.large_counts = xp.concatenate([self.large_counts[kept], counts[stay]])[order]
+        self.large_counts[at[held & stay]] = counts[held & stay]
+        gone, fresh = at[held & ~stay], ~held & stay
+        if not gone.size and not bool(fresh.any()):
+            return
+        kept = xp.ones(self.large.size, dtype=bool)
+        kept[gone] = False
+        # both are in order: the n-th fresh one comes behind the kept ones below it and n others
+        below = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.cumsum(kept)])
+        places = below[at[fresh]] + xp.arange(int(fresh.sum()))
+        size = int(kept.sum()) + places.size
+        others = xp.ones(size, dtype=bool)
+        others[places] = False
+        for name, values in (("large", cells), ("large_counts", counts)):
+            merged = xp.empty(size, dtype=np.int64)
+            merged[places] = values[fresh]
+            merged[others] = getattr(self, name)[kept]
+            setattr(self, name, merged)
 
     def read(self, rows: list[Array], rotation: Array) -> Array:
         """Columns that all rows of each context have set, rotated back to the codes' own places.
@@ -257,7 +289,7 @@ class WillshawMatrix:
         for row in rows:
             start = row * self.columns
             for j in range(columns.shape[1]):
-                low = xp.minimum(low, self.cells[start + columns[:, j]])
+                low = xp.minimum(low, self._small_counts(start + columns[:, j]))
         least = low.astype(np.int64)
         if self.large.size:
             # only where every cell is large can the least count be
@@ -285,10 +317,10 @@ class WillshawMatrix:
         int64 (n,)
         """
         xp = self.backend.xp
-        by_row = self.cells.reshape(self.rows, self.columns)
-        columns = by_row[rows[0]]
+        by_row = self.cells.reshape(self.rows, self.columns // 2)
+        columns = halves(self.backend, by_row[rows[0]])
         for row in rows[1:]:
-            xp.minimum(columns, by_row[row], out=columns)
+            xp.minimum(columns, halves(self.backend, by_row[row]), out=columns)
         where = select_columns(codes, rotation[place], self.columns)
         low = columns[place, where[:, 0]]
         for j in range(1, codes.shape[1]):
@@ -312,18 +344,19 @@ class WillshawMatrix:
         CorruptStore
             The arrays are not those of a matrix of this shape. Nothing is changed.
         """
-        if cells.shape != (self.rows * self.columns,) or large.shape != large_counts.shape:
+        if cells.shape != (self.rows * self.columns // 2,) or large.shape != large_counts.shape:
             raise CorruptStore("a matrix was given counts of another shape")
         if [array.dtype.name for array in (cells, large, large_counts)] != ["uint8", "int64", "int64"]:
             raise CorruptStore("a matrix was given counts of another type")
-        if not np.array_equal(np.flatnonzero(cells == LARGE), large):
-            raise CorruptStore("a matrix was given a table that names other cells than those that count 255 or more")
+        counts = halves(Backend(), cells)
+        if not np.array_equal(np.flatnonzero(counts == LARGE), large):
+            raise CorruptStore("a matrix was given a table that names other cells than those that count 15 or more")
         if large_counts.size and large_counts.min() < LARGE:
             raise CorruptStore("a matrix was given a table of large counts with a small one in it")
         xp, to_device = self.backend.xp, self.backend.to_device
         self.cells = to_device(cells.copy())
         self.large = to_device(large.copy())
         self.large_counts = to_device(large_counts.copy())
-        set_bits = xp.packbits(self.cells != 0, bitorder="little")
-        self.presence = set_bits.view(np.uint64).reshape(self.rows, -1)
-        self.ones = (self.cells != 0).reshape(self.rows, -1).sum(axis=1).astype(np.int32)
+        stored = to_device(counts) != 0
+        self.presence = xp.packbits(stored, bitorder="little").view(np.uint64).reshape(self.rows, -1)
+        self.ones = stored.reshape(self.rows, -1).sum(axis=1).astype(np.int32)

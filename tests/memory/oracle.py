@@ -145,23 +145,31 @@ def assert_same(left: Segment, right: Segment) -> None:
     assert left.digest() == right.digest()
 
 
+def two_a_byte(matrix: Any) -> np.ndarray:
+    """The counts up to 15 of every cell, int64 (R * c,): each byte has two, that of the even column in its low half."""
+    packed = matrix.backend.to_host(matrix.cells).astype(np.int64)
+    counts = np.empty(2 * packed.size, dtype=np.int64)
+    counts[0::2], counts[1::2] = packed % 16, packed // 16
+    return counts
+
+
 def dense_counts(matrix: Any) -> np.ndarray:
     """Counts of every cell (R, c), from the bytes and the table of large ones."""
     host = matrix.backend.to_host
-    counts = host(matrix.cells).astype(np.int64)
+    counts = two_a_byte(matrix)
     counts[host(matrix.large)] = host(matrix.large_counts)
     return counts.reshape(matrix.rows, matrix.columns)
 
 
 def assert_views(matrix: Any) -> None:
-    """The packed view and the popcounts say what the counts say; the table holds what does not fit a byte."""
+    """The packed view and the popcounts say what the counts say; the table holds what does not fit four bits."""
     host = matrix.backend.to_host
     counts = dense_counts(matrix)
     flat = counts.ravel()
     large = host(matrix.large)
     assert flat.min() >= 0
-    assert np.array_equal(large, np.flatnonzero(flat >= 255))
-    assert np.array_equal(host(matrix.cells), np.where(flat >= 255, 255, flat))
+    assert np.array_equal(large, np.flatnonzero(flat >= 15))
+    assert np.array_equal(two_a_byte(matrix), np.where(flat >= 15, 15, flat))
     words = host(matrix.presence)
     for column in range(matrix.columns):
         bit = words[:, column // 64] >> np.uint64(column % 64) & np.uint64(1)

@@ -205,7 +205,7 @@ class Questions:
     def even_bytes(self, configuration: Configuration, segments: Sequence[int]) -> tuple[float, float]:
         """Bytes per token of the read path and of the matrices, if every row were filled alike.
 
-        ``rows_for`` gives the rows; a cell is a bit of the presence view and a byte of a count. With the engine kohonen
+        ``rows_for`` gives the rows; a cell is a bit of the presence view and four of a count. With the engine kohonen
         4 l d² bytes a segment, and the provenance layer.
         """
         c = configuration
@@ -218,7 +218,7 @@ class Questions:
                 cells[at] += rows_for(n, rate, c.columns, s, c.ones) * c.columns
         dense = c.correlation_bytes * len(segments) if isinstance(c, KohonenConfiguration) else 0
         total = sum(segments)
-        return float(cells[:-1].sum() / 8 + dense) / total, float(cells.sum() * 9 / 8 + dense) / total
+        return float(cells[:-1].sum() / 8 + dense) / total, float(cells.sum() * 5 / 8 + dense) / total
 
 
 def _marks(ids: npt.NDArray[Any], length: int) -> npt.NDArray[np.uint64]:

@@ -9,9 +9,9 @@ from numba import njit
 
 from memodb.memory import codes
 
-__all__ = ["LARGE", "ONE", "appended", "compiled", "finalise", "select_rows"]
+__all__ = ["LARGE", "ONE", "appended", "compiled", "count_of", "finalise", "select_rows"]
 
-LARGE = 255
+LARGE = 15
 ONE = np.uint64(1)
 
 
@@ -24,6 +24,12 @@ def compiled(function: Any) -> Any:
 
 
 finalise = compiled(codes.finalise)
+
+
+@compiled
+def count_of(cells: Any, cell: Any) -> Any:
+    """The count of a cell, of four bits."""
+    return np.int64(cells[cell >> 1]) >> ((cell & 1) << 2) & 15
 
 
 @compiled

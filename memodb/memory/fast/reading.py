@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise, select_rows
+from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise, select_rows
 
 __all__ = ["documents", "lookup"]
 
@@ -38,12 +38,12 @@ def _symbols(context: Any, token: Any, layers: Any, below: Any, symbols: Any) ->
 
 @compiled
 def _least(codes: Any, item: Any, rows: Any, layer: Any, ones: Any, rotation: Any, columns: Any, cells: Any) -> Any:
-    """Least count of a pair's cells in one layer, 255 where the table has to be asked."""
+    """Least count of a pair's cells in one layer, 15 where the table has to be asked."""
     least = np.int64(LARGE)
     for j in range(codes.shape[1]):
         place = (np.int64(codes[item, j]) + rotation) & (columns - 1)
         for r in range(ones):
-            held = np.int64(cells[rows[layer, r] * columns + place])
+            held = count_of(cells, rows[layer, r] * columns + place)
             if held < least:
                 least = held
                 if held <= 1:  # a cell that is set counts 1 at least
@@ -164,19 +164,21 @@ def _minima(asked: Any, rows: Any, key_ones: Any, rotations: Any, columns: Any, 
     for layer in range(asked + 1):
         cells = counts[layer]
         start = rows[layer, 0] * columns
-        for c in range(columns):
-            least[c] = cells[start + c]
+        for c in range(0, columns, 2):
+            pair = cells[(start + c) >> 1]
+            least[c], least[c + 1] = pair & 15, pair >> 4
         for r in range(1, key_ones[layer]):
             start = rows[layer, r] * columns
-            for c in range(columns):
-                least[c] = min(least[c], cells[start + c])
+            for c in range(0, columns, 2):
+                pair = cells[(start + c) >> 1]
+                least[c], least[c + 1] = min(least[c], pair & 15), min(least[c + 1], pair >> 4)
         for c in range(columns):
             least_columns[layer, c] = least[(c + rotations[layer]) & (columns - 1)]
 
 
 @compiled
 def _least_of(least_columns: Any, layer: Any, codes: Any, item: Any) -> Any:
-    """Least count of an item's columns; 255 where the table has to be asked."""
+    """Least count of an item's columns; 15 where the table has to be asked."""
     least = least_columns[layer, codes[item, 0]]
     for j in range(1, codes.shape[1]):
         least = min(least, least_columns[layer, codes[item, j]])

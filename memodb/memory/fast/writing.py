@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, finalise
+from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise
 
 __all__ = ["add", "ones_with", "pack", "put_back", "subtract", "unpack"]
 
@@ -43,7 +43,7 @@ def add(
     selector: Any,
     ones: int,
 ) -> Any:
-    """Add 1 to every cell of each pair that stays below 255; the numbers of the others, which are left as they were, as
+    """Add 1 to every cell of each pair that stays below 15; the numbers of the others, which are left as they were, as
     often as they are hit."""
     rotations = _rotations(symbols, selector, ones, columns)
     band = filled.size // ones
@@ -54,11 +54,12 @@ def add(
             value, rotation, fresh = values[i], np.int64(rotations[i]), 0
             for j in range(codes.shape[1]):
                 cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
-                old = np.int64(cells[cell])
+                byte, shift = np.int64(cells[cell >> 1]), (cell & 1) << 2
+                old = byte >> shift & 15
                 if old + 1 >= LARGE:
                     beyond, left = appended(beyond, left, cell)
                     continue
-                cells[cell] = old + 1
+                cells[cell >> 1] = byte + (1 << shift)
                 fresh += old == 0  # without a branch: half of them are
                 presence[cell >> 6] |= ONE << np.uint64(cell & 63)
             filled[row] += fresh
@@ -78,7 +79,7 @@ def put_back(
     ones: int,
     hits: int,
 ) -> None:
-    """Undo the first ``hits`` steps of :func:`subtract`, which changed no cell at 255 and left none there."""
+    """Undo the first ``hits`` steps of :func:`subtract`, which changed no cell at 15 and left none there."""
     rotations = _rotations(symbols, selector, ones, columns)
     band = filled.size // ones
     left = hits
@@ -90,9 +91,9 @@ def put_back(
                     return
                 left -= 1
                 cell = row * columns + ((np.int64(codes[values[i], j]) + rotations[i]) & (columns - 1))
-                old = np.int64(cells[cell])
+                old = count_of(cells, cell)
                 if old < LARGE:
-                    cells[cell] = old + 1
+                    cells[cell >> 1] += 1 << ((cell & 1) << 2)
                     filled[row] += old == 0
                     presence[cell >> 6] |= ONE << np.uint64(cell & 63)
 
@@ -109,7 +110,7 @@ def subtract(
     selector: Any,
     ones: int,
 ) -> Any:
-    """Subtract 1 from every cell of each pair that counts below 255; the numbers of the others, as often as they are
+    """Subtract 1 from every cell of each pair that counts below 15; the numbers of the others, as often as they are
     hit. None where a count would fall below zero: then nothing is changed."""
     rotations = _rotations(symbols, selector, ones, columns)
     band, width = filled.size // ones, codes.shape[1]
@@ -120,7 +121,8 @@ def subtract(
             value, rotation, emptied = values[i], np.int64(rotations[i]), 0
             for j in range(width):
                 cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
-                old = np.int64(cells[cell])
+                byte, shift = np.int64(cells[cell >> 1]), (cell & 1) << 2
+                old = byte >> shift & 15
                 if old == 0:
                     filled[row] -= emptied
                     done = (r * symbols.size + i) * width + j
@@ -129,7 +131,7 @@ def subtract(
                 if old == LARGE:
                     beyond, left = appended(beyond, left, cell)
                     continue
-                cells[cell] = old - 1
+                cells[cell >> 1] = byte - (1 << shift)
                 emptied += old == 1
                 presence[cell >> 6] &= ~(np.uint64(old == 1) << np.uint64(cell & 63))
             filled[row] -= emptied
@@ -158,14 +160,14 @@ def ones_with(
 @compiled
 def pack(cells: Any) -> Any:
     """:func:`memodb.memory.packing._pack`."""
-    low = np.empty(cells.size // 4, dtype=np.uint8)
+    low = np.empty(cells.size // 2, dtype=np.uint8)
     more = np.empty(64, dtype=np.uint8)
     left = 0
     for i in range(low.size):
         byte = np.int64(0)
         for j in range(4):
-            count = cells[4 * i + j]
-            byte |= np.int64(min(count, 3)) << 2 * j
+            count = count_of(cells, 4 * i + j)
+            byte |= min(count, 3) << 2 * j
             if count >= 3:
                 if left == more.size:
                     wider = np.empty(2 * left, dtype=np.uint8)
@@ -186,9 +188,12 @@ def unpack(low: Any, more: Any, cells: Any) -> Any:
         for j in range(4):
             count = byte >> 2 * j & 3
             if count == 3:
-                if taken == more.size or more[taken] < 3:
+                if taken == more.size or more[taken] < 3 or more[taken] > LARGE:
                     return False
                 count = np.int64(more[taken])
                 taken += 1
-            cells[4 * i + j] = count
+            if j & 1:
+                cells[2 * i + (j >> 1)] |= count << 4
+            else:
+                cells[2 * i + (j >> 1)] = count
     return taken == more.size
