@@ -300,19 +300,22 @@ def test_a_ledger_elsewhere(tmp_path: Path, call: Call, told: Told, monkeypatch:
 # -- in processes of their own -----------------------------------------------------------------------------------------
 
 
-def test_a_request_from_hold_to_proof(store: Path, done: Callable[..., tuple[int, bytes, bytes]]) -> None:
-    as_officer = {"MEMODB_PATH": str(store), "MEMODB_ACTOR": "dpo-2"}
-    assert done("hold", "place", "case-17", "sky", env=as_officer)[0] == 0
-    code, out, err = done("delete", "sky", "--yes", "--suppress", "--json", env=as_officer)
+def test_a_request_from_hold_to_proof(
+    store: Path, call: Call, done: Callable[..., tuple[int, bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the officer's shell would hear; what only leads from one to the next is called in this process."""
+    monkeypatch.setenv("MEMODB_ACTOR", "dpo-2")
+    call("hold", "place", "case-17", "sky")
+    code, out, err = done("delete", "sky", "--yes", "--suppress", "--json")
     assert (code, err) == (1, b"")
     erasure = json.loads(out)["id"]
-    assert done("hold", "release", "case-17", "--yes", env=as_officer)[0] == 0
+    call("hold", "release", "case-17", "--yes")
     receipt, key = store.parent / "receipt.json", store.parent / "public.pem"
-    key.write_bytes(done("receipt", "key", env=as_officer)[1])
-    assert done("receipt", "get", erasure, "-o", receipt, env=as_officer)[0] == 0
+    key.write_bytes(call("receipt", "key").stdout_bytes)
+    call("receipt", "get", erasure, "-o", receipt)
     code, out, _ = done("receipt", "verify", receipt, "--key", key)
     assert (code, b"erasure verified  yes" in out) == (0, True)
-    code, out, err = done("append", SKY, env=as_officer)
+    code, out, err = done("append", SKY)
     assert (code, b"must not be stored again" in err) == (3, True)
     with reader(store) as db:
         assert {entry.actor for entry in db.audit() if entry.op in ("hold", "hidden", "refused")} == {"dpo-2"}

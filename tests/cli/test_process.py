@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 import memodb
 
@@ -17,9 +18,9 @@ Done = Callable[..., tuple[int, bytes, bytes]]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def test_a_store_outlives_its_processes(tmp_path: Path, done: Done) -> None:
+def test_a_store_outlives_its_processes(tmp_path: Path, call: Callable[..., Result], done: Done) -> None:
     where = {"MEMODB_PATH": str(tmp_path / "s"), "MEMODB_COLLECTION": "letters"}
-    assert done("init", env=where)[0] == 0
+    call("init", "-p", tmp_path / "s", "-C", "letters")
     text = "Grüße über den Hafen.\r\n".encode()
     assert done("append", "-", "--id", "a", env=where, stdin=text) == (0, b"a\n", b"")
     assert done("get", "a", "--text", env=where) == (0, text, b"")
@@ -43,14 +44,14 @@ def test_the_end_of_a_reader_is_no_error(store: Path, spawn: Spawn, done: Done) 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_an_output_that_cannot_be_written(store: Path, done: Done) -> None:
+def test_an_output_that_cannot_be_written(store: Path, call: Callable[..., Result], done: Done) -> None:
     for line, unbuffered in ((["export"], ""), (["digest", "--json"], "1")):
         with Path("/dev/full").open("wb") as full:
             code, _, err = done(*line, stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
         assert code == 7
         assert b"No space left" in err
         assert len(err.splitlines()) == 1
-    assert done("export", "-o", "/dev/full")[0] == 7
+    call("export", "-o", "/dev/full", code=7)
 
 
 def test_an_interrupted_import_says_what_it_stored(store: Path, spawn: Spawn) -> None:

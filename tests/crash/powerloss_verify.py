@@ -330,8 +330,9 @@ class Replay:
             return 0 if self.created else 1  # the few steps by which a store comes into being
         if PurePosixPath(record.path).parent.name != "segments":
             return 0
-        # A tile made: nothing may rely on its name yet. One destroyed: nothing may rely on it any more.
-        return {model.RENAME: 1, model.UNLINK: 2}.get(record.op, 0)
+        # A tile made: nothing may rely on its name yet, or it is there and nothing names it. One destroyed: nothing may
+        # rely on it any more, or it is there still.
+        return 2 if record.op in (model.RENAME, model.UNLINK) else 0
 
     def _consider(self, image: model.Image, moment: Moment, where: str, way: str, *, again: bool = True) -> None:
         digest = model.image_digest(image)

@@ -2,9 +2,8 @@
 
 import base64
 import json
+import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
+from memodb import scanning
 from memodb.catalog import codec
 from memodb.erasure import search
 from memodb.erasure.search import ENCODINGS, WINDOW, Needles, require_control, search_files
@@ -33,27 +33,37 @@ print(json.dumps(scan(sys.argv[1], [sys.argv[2]]).to_dict()))
 
 
 def scan(path: Path, text: str) -> dict[str, Any]:
-    """In a process of its own, as it is meant."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", SCAN, path, text], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
+    """In this process, which has the store closed."""
+    report: dict[str, Any] = json.loads(json.dumps(scanning.scan(path, [text]).to_dict()))
     return report
 
 
-@pytest.fixture
-def store(fresh: Callable[..., memodb.Store], prose: Callable[..., str], tmp_path: Path) -> Path:
-    with fresh(tmp_path / "s") as db:
+@pytest.fixture(scope="module")
+def _made(
+    fresh: Callable[..., memodb.Store], prose: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("made") / "s"
+    with fresh(path) as db:
         for n in range(20):
             db.append(prose(80, n), id=str(n), source="ordinary")
         db.append(SECRET, id="secret")
         db.append("\ud7ff e\u0301 " + SECRET[::-1], id="backwards", metadata={"about": SECRET[:40]})
         db.checkpoint()
         db.append(prose(80, 99), id="later")
+    return path
+
+
+@pytest.fixture
+def store(_made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(_made, tmp_path / "s")
     return tmp_path / "s"
 
 
-def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> None:
-    """Texts lie encrypted: what a search of bytes finds before is what metadata quotes; memories tell the rest."""
+def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path, in_process: Callable[..., str]) -> None:
+    """Texts lie encrypted: what a search of bytes finds before is what metadata quotes; memories tell the rest.
+
+    The second time in a process of its own, as a scan is meant to be made.
+    """
     before = scan(store, SECRET)
     assert not before["clean"]
     assert before["stored"] == ["default/secret"]
@@ -61,7 +71,7 @@ def test_what_is_stored_is_found_and_what_was_deleted_is_not(store: Path) -> Non
     assert all(SECRET[:40].encode().find(b"The lighthouse") == 0 and hit["nbytes"] <= 41 for hit in before["hits"])
     with memodb.connect(store) as db:
         db.delete("secret", "backwards")
-    after = scan(store, SECRET)
+    after = json.loads(in_process(SCAN, store, SECRET))
     assert after["clean"]
     assert after["hits"] == []
     assert after["asked"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,17 +37,36 @@ def filled(db: memodb.Store) -> memodb.Store:
     return db
 
 
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_of: Callable[..., Path]) -> Path:
+    return tokenizer_of([*TEXTS.values(), "word other word"])
+
+
 @pytest.fixture
-def opened(fresh: Callable[..., memodb.Store], tmp_path: Path, codes: str) -> Iterator[memodb.Store]:
+def opened(
+    fresh: Callable[..., memodb.Store], tokenizer: Path, tmp_path: Path, codes: str
+) -> Iterator[memodb.Store]:
     """Too small to answer well, which most of what is promised does not depend on."""
-    with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=64) as db:
+    with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=64, tokenizer=tokenizer) as db:
         yield filled(db)
+
+
+@pytest.fixture(scope="module")
+def _roomy(
+    fresh: Callable[..., memodb.Store], tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    made = {codes: tmp_path_factory.mktemp("roomy") / codes for codes in CODES}
+    for codes, path in made.items():
+        with fresh(path, engine="kohonen", codes=codes, dim=512, tokenizer=tokenizer) as db:
+            filled(db)
+    return made
 
 
 @pytest.fixture
-def roomy(fresh: Callable[..., memodb.Store], tmp_path: Path, codes: str) -> Iterator[memodb.Store]:
-    with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=512) as db:
-        yield filled(db)
+def roomy(_roomy: dict[str, Path], tmp_path: Path, codes: str) -> Iterator[memodb.Store]:
+    shutil.copytree(_roomy[codes], tmp_path / "s")
+    with memodb.connect(tmp_path / "s") as db:
+        yield db
 
 
 def test_every_reading_verb_answers(roomy: memodb.Store) -> None:
@@ -81,7 +101,7 @@ def test_figures_name_the_engine_and_promise_nothing(roomy: memodb.Store) -> Non
 
 
 def test_a_deletion_says_whether_it_is_exact(
-    fresh: Callable[..., memodb.Store], opened: memodb.Store, codes: str
+    fresh: Callable[..., memodb.Store], opened: memodb.Store, tokenizer: Path, codes: str
 ) -> None:
     receipt = opened.delete("sky", reason="asked for")
     (proof,) = receipt.segments
@@ -94,7 +114,7 @@ def test_a_deletion_says_whether_it_is_exact(
         assert proof.digest == proof.rebuilt_digest
         assert "residue" not in proof.to_dict()
         assert layer["result"] == "verified"
-        with fresh(engine="kohonen", dim=64) as never:
+        with fresh(engine="kohonen", dim=64, tokenizer=tokenizer) as never:
             never.append_many({"id": name, "text": TEXTS[name]} for name in ("key", "tea"))
             assert never.digest() == opened.digest()
     else:
@@ -206,7 +226,7 @@ def test_a_damaged_tile_is_memorised_again(roomy: memodb.Store, tmp_path: Path) 
     tile.write_bytes(data)
     with memodb.connect(tmp_path / "s") as db:
         assert np.isclose(db.stats().segments[0].miss_rate, 0, atol=1e-3)
-        assert db.complete("The sky over the").text.startswith(" harbour")
+        assert db.complete("The sky over the", 3).text.startswith(" harbour")
         assert any("tile" in finding for finding in db.check().findings)
         if db.delete("tea").verified:
             with memodb.connect(tmp_path / "s", read_only=True) as reader:

@@ -221,8 +221,14 @@ def machine(
 
 @pytest.mark.parametrize("engine", ENGINES[:2], ids=["willshaw", "kohonen"])
 def test_a_store_is_a_dict(
-    fresh: Callable[..., memodb.Store], model: Any, prose: Callable[..., str], engine: dict[str, Any]
+    fresh: Callable[..., memodb.Store],
+    model: Any,
+    prose: Callable[..., str],
+    tokenizer_of: Callable[..., Path],
+    engine: dict[str, Any],
 ) -> None:
+    if engine:
+        engine = {**engine, "tokenizer": tokenizer_of(prose(900, number) for number in (1, 2))}
     run_state_machine_as_test(
         lambda: machine(fresh, model, prose, engine)(),
         settings=settings(max_examples=2 if engine else 5, stateful_step_count=12, deadline=None),

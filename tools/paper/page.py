@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paper.measuring import AT_LIMIT, FORGETTING, PROSE, SEVERAL, SINGLE
+from paper.measuring import AT_LIMIT, FORGETTING, PROSE, SEVERAL, SINGLE, counted_heads
 from paper.records import Record, authors
 
 __all__ = ["TABLES", "Agreement", "agreement", "write"]
@@ -125,7 +125,7 @@ def single() -> str:
     counting = []
     for kind in ("cells", "bits"):
         for d in sorted({key[2] for key in known if key[0] == f"willshaw {kind}"}):
-            at = known[f"willshaw {kind}", 4, d, d]
+            at = known[f"willshaw {kind}", counted_heads(d), d, d]
             before = papers[f"willshaw {kind}", d]
             pairs = [float(row["stored_pairs"]) for row in at]
             counting.append(
