@@ -8,6 +8,7 @@ per token instead of 20.9, where the entropy of the counts is 15.4).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -29,10 +30,13 @@ Arrays = Mapping[str, np.ndarray]
 def packed(backend: Backend, state: Arrays) -> dict[str, np.ndarray]:
     """The arrays of :meth:`memodb.memory.Segment.state`, with two in the place of each array of cells."""
     arrays: dict[str, np.ndarray] = {}
+    cells = {name: array for name, array in state.items() if name.startswith("cells ")}
+    size = sum(array.size for array in cells.values()) // _CHEAP
+    parts = dict(zip(cells, backend.each(partial(_pack, backend), list(cells.values()), size=size), strict=True))
     for name, array in state.items():
-        kind, _, number = name.partition(" ")
-        if kind == "cells":
-            arrays[f"low {number}"], arrays[f"more {number}"] = _pack(backend, array)
+        if name in parts:
+            number = name.partition(" ")[2]
+            arrays[f"low {number}"], arrays[f"more {number}"] = parts[name]
         else:
             arrays[name] = array
     return arrays

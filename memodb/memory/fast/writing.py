@@ -157,43 +157,56 @@ def ones_with(
             filled[row] += fresh
 
 
+_LOW = np.array([min(byte & 15, 3) | min(byte >> 4, 3) << 2 for byte in range(256)], dtype=np.uint8)
+"""The two counts of a byte, as far as two bits each go."""
+_MORE = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
+"""Which of the two counts of a byte are 3 or more: 1 the lower, 2 the upper, 3 both."""
+_SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtype=np.uint8)
+"""Two counts of two bits as a byte has them."""
+
+
 @compiled
 def pack(cells: Any) -> Any:
-    """:func:`memodb.memory.packing._pack`."""
-    low = np.empty(cells.size // 2, dtype=np.uint8)
-    more = np.empty(64, dtype=np.uint8)
+    """:func:`memodb.memory.packing._pack`. Most bytes have no count of 3 or more, which a processor learns."""
+    left = 0
+    for byte in cells:
+        left += (_MORE[byte] & 1) + (_MORE[byte] >> 1)
+    low, more = np.empty(cells.size // 2, dtype=np.uint8), np.empty(left, dtype=np.uint8)
     left = 0
     for i in range(low.size):
-        byte = np.int64(0)
-        for j in range(4):
-            count = count_of(cells, 4 * i + j)
-            byte |= min(count, 3) << 2 * j
-            if count >= 3:
-                if left == more.size:
-                    wider = np.empty(2 * left, dtype=np.uint8)
-                    wider[:left] = more
-                    more = wider
-                more[left] = count
-                left += 1
-        low[i] = byte
-    return low, more[:left].copy()
+        low[i] = _LOW[cells[2 * i]] | _LOW[cells[2 * i + 1]] << 4
+        for byte in (cells[2 * i], cells[2 * i + 1]):
+            large = _MORE[byte]
+            if large:
+                if large & 1:
+                    more[left] = byte & 15
+                    left += 1
+                if large & 2:
+                    more[left] = byte >> 4
+                    left += 1
+    return low, more
 
 
 @compiled
 def unpack(low: Any, more: Any, cells: Any) -> Any:
     """:func:`memodb.memory.packing._unpack`, into ``cells``; whether ``more`` fits."""
+    for count in more:
+        if count < 3 or count > LARGE:
+            return False
     taken = 0
-    for i in range(low.size):
-        byte = np.int64(low[i])
-        for j in range(4):
-            count = byte >> 2 * j & 3
-            if count == 3:
-                if taken == more.size or more[taken] < 3 or more[taken] > LARGE:
+    for i in range(cells.size):
+        byte = _SPREAD[low[i >> 1] >> ((i & 1) << 2) & 15]
+        large = _MORE[byte]
+        if large:
+            if large & 1:
+                if taken == more.size:
                     return False
-                count = np.int64(more[taken])
+                byte = byte & 0xF0 | more[taken]
                 taken += 1
-            if j & 1:
-                cells[2 * i + (j >> 1)] |= count << 4
-            else:
-                cells[2 * i + (j >> 1)] = count
+            if large & 2:
+                if taken == more.size:
+                    return False
+                byte = byte & 0x0F | more[taken] << 4
+                taken += 1
+        cells[i] = byte
     return taken == more.size
