@@ -1,7 +1,7 @@
 """Writer processes that take turns, reader processes that follow: every read is one of one committed state.
 
-See workers.py for what is judged. Four of each under ``stress``; fewer in the sample, where starting them is most of the
-work. At ``MEMODB_STRESS=1`` the stress test runs the 60 seconds of docs/reliability.md.
+See workers.py for what is judged. Four of each under ``stress``, fewer in the sample, where starting them is most of
+the work. At ``MEMODB_STRESS=1`` the stress test runs the 60 seconds of docs/reliability.md.
 """
 
 import json

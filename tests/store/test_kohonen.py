@@ -43,9 +43,7 @@ def tokenizer(tokenizer_of: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def opened(
-    fresh: Callable[..., memodb.Store], tokenizer: Path, tmp_path: Path, codes: str
-) -> Iterator[memodb.Store]:
+def opened(fresh: Callable[..., memodb.Store], tokenizer: Path, tmp_path: Path, codes: str) -> Iterator[memodb.Store]:
     """Too small to answer well, which most of what is promised does not depend on."""
     with fresh(tmp_path / "s", engine="kohonen", codes=codes, dim=64, tokenizer=tokenizer) as db:
         yield filled(db)
