@@ -14,15 +14,19 @@ import numpy as np
 
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Backend
-from memodb.memory.willshaw import LARGE, halves
+from memodb.memory.willshaw import LARGE
 
 __all__ = ["packed", "unpacked"]
 
 _MORE = 3
 _CHEAP = 8
 """A cell of these is so many times less work than one that a pair is added to."""
-_QUARTERS = np.array([[byte >> shift & 3 for shift in (0, 2, 4, 6)] for byte in range(256)], dtype=np.uint8)
-_SPREAD = _QUARTERS.view("<u4").reshape(-1)
+_LOW = np.array([min(byte & 15, _MORE) | min(byte >> 4, _MORE) << 2 for byte in range(256)], dtype=np.uint8)
+"""The two counts of a byte, as far as two bits each go."""
+_SPREAD = np.array(
+    [byte & 3 | (byte >> 2 & 3) << 4 | (byte >> 4 & 3) << 8 | byte >> 6 << 12 for byte in range(256)], dtype="<u2"
+)
+"""Four counts of two bits, as two bytes have them."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -72,14 +76,14 @@ def unpacked(backend: Backend, arrays: Arrays, sizes: Sequence[int]) -> dict[str
 
 
 def _pack(backend: Backend, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (n,), n even, each two counts, as uint8 (n / 2,), each four, and uint8 (m,)."""
+    """uint8 (n,), n even, two counts each, as uint8 (n / 2,), four each, and uint8 (m,): of even columns, then odd."""
     kernels = backend.kernels_for(2 * cells.size // _CHEAP)
     if kernels is not None:
         low, more = kernels.pack(cells)
         return low, more
-    counts = halves(Backend(), cells)
-    four = np.minimum(counts, _MORE).view("<u4")
-    return (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8), counts[counts >= _MORE]
+    two = _LOW[cells]
+    even, odd = cells & np.uint8(LARGE), cells >> np.uint8(4)
+    return two[0::2] | two[1::2] << np.uint8(4), np.concatenate([even[even >= _MORE], odd[odd >= _MORE]])
 
 
 def _unpack(backend: Backend, low: np.ndarray, more: np.ndarray) -> np.ndarray:
@@ -88,12 +92,13 @@ def _unpack(backend: Backend, low: np.ndarray, more: np.ndarray) -> np.ndarray:
         cells: np.ndarray = np.empty(2 * low.size, dtype=np.uint8)
         fits = kernels.unpack(low, more, cells)
     else:
-        counts = _SPREAD[low].view(np.uint8)
-        where = np.flatnonzero(counts == _MORE)
-        fits = where.size == more.size and not bool(((more < _MORE) | (more > LARGE)).any())
-        if fits:
-            counts[where] = more
-        cells = counts[0::2] | counts[1::2] << np.uint8(4)
+        cells = _SPREAD[low].view(np.uint8)
+        threes = ((15, _MORE), (15 << 4, _MORE << 4))
+        even, odd = (np.flatnonzero(cells & np.uint8(half) == three) for half, three in threes)
+        fits = even.size + odd.size == more.size and not bool(((more < _MORE) | (more > LARGE)).any())
+        if fits:  # what stands there is 3 in either half: what is above it is added
+            cells[even] += more[: even.size] - np.uint8(_MORE)
+            cells[odd] += (more[even.size :] - np.uint8(_MORE)) << np.uint8(4)
     if not fits:
         raise CorruptStore("a matrix was given other counts of 3 and more than its packed cells have")
     return cells

@@ -125,7 +125,7 @@ class WillshawSegment(Segment):
         return 0.0
 
     def lookup(
-        self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None, patience: int
+        self, kernels: ModuleType, contexts: np.ndarray, floor: np.ndarray, top: int, most: int | None, patience: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What this segment answers, compiled: see :func:`memodb.memory.fast.lookup`.
 
@@ -134,6 +134,8 @@ class WillshawSegment(Segment):
         kernels : module
             From :meth:`Backend.kernels_for`.
         contexts : int64 (n, longest)
+        floor : int64 (n,)
+            Lowest layer to ask about each: where another segment knows more, nothing is wanted.
         top : int
             Highest layer to ask.
         most : int or None
@@ -145,9 +147,12 @@ class WillshawSegment(Segment):
         -------
         many, token, supports, level, total : int64 (n,), (m,), (m, top + 1), (n,), (n,)
         """
-        parts = np.array_split(contexts, 2) if len(contexts) >= 2048 else [contexts]
+        cut = len(contexts) // 2
+        parts = [slice(cut), slice(cut, None)] if len(contexts) >= 2048 else [slice(None)]
         found = self.codebook.backend.each(
-            lambda part: kernels.lookup(part, top, most or 0, patience, *self._compact), parts, size=len(contexts)
+            lambda part: kernels.lookup(contexts[part], floor[part], top, most or 0, patience, *self._compact),
+            parts,
+            size=len(contexts),
         )
         if len(found) == 1:
             answers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] = found[0]
@@ -236,7 +241,8 @@ class WillshawMemory(Memory):
             return self._ask_plain(contexts, top, most, patience)
         if len(self.segments) == 1:
             (segment,) = self.segments.values()
-            many, token, supports, level, total = segment.lookup(kernels, contexts, top, most, patience)
+            floor = np.zeros(len(contexts), dtype=np.int64)
+            many, token, supports, level, total = segment.lookup(kernels, contexts, floor, top, most, patience)
             left = np.where(many < 0, level, -1)
             level[many < 0] = -1
             row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
@@ -247,24 +253,30 @@ class WillshawMemory(Memory):
         self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None, patience: int
     ) -> tuple[Answers, np.ndarray]:
         """As :meth:`_ask`, of several segments: the longest context that any of them knows, supports added up."""
-        parts = [segment.lookup(kernels, contexts, top, None, patience) for segment in self.segments.values()]
-        levels = np.stack([part[3] for part in parts])
-        crowded = np.stack([part[0] < 0 for part in parts])
-        level = levels.max(axis=0)
-        left = np.where((crowded & (levels == level)).any(axis=0), level, -1)
+        parts, level = [], np.zeros(len(contexts), dtype=np.int64)
+        # the largest first: it knows most, and the others are asked for no less
+        for segment in sorted(self.segments.values(), key=lambda each: -each.tokens):
+            parts.append(segment.lookup(kernels, contexts, level, top, None, patience))
+            level = np.maximum(level, parts[-1][3])
+        own = np.stack([part[3] for part in parts])
+        level = own.max(axis=0)
+        left = np.where(((own == level) & np.stack([part[0] < 0 for part in parts])).any(axis=0), level, -1)
         level = np.where(left < 0, level, -1)
-        rows, tokens, supports = [], [], []
-        for many, token, support, own, _ in parts:
+        alone = ((own == level) & (level >= 0)).sum(axis=0) == 1
+        found, several = [], []
+        for (many, token, support, _, _), its in zip(parts, own, strict=True):
             row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
-            decides = own[row] == level[row]
-            rows.append(row[decides])
-            tokens.append(token[decides])
-            supports.append(support[decides])
-        row, token, summed = self._summed(np.concatenate(rows), np.concatenate(tokens), np.concatenate(supports).T)
-        # layers above a row's own have no support there, and decide nothing
-        order = np.lexsort((*(-summed), row))
-        row, token = row[order], token[order]
-        return ranked_answers([(row, token, summed[level[row], order])], level, most), left
+            decides = its[row] == level[row]
+            one, more = np.flatnonzero(decides & alone[row]), np.flatnonzero(decides & ~alone[row])
+            found.append((row[one], token[one], support[one, level[row[one]]]))
+            several.append((row[more], token[more], support[more]))
+        rows, tokens, supports = (np.concatenate(each) for each in zip(*several, strict=True))
+        if rows.size:
+            row, token, summed = self._summed(rows, tokens, supports.T)
+            # layers above a row's own have no support there, and decide nothing
+            order = np.lexsort((*(-summed), row))
+            found.append((row[order], token[order], summed[level[row[order]], order]))
+        return ranked_answers(found, level, most), left
 
     def _ask_plain(self, contexts: np.ndarray, top: int, most: int | None, patience: int) -> tuple[Answers, np.ndarray]:
         symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)

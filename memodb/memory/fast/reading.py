@@ -295,6 +295,7 @@ def follows(
 @compiled
 def lookup(
     contexts: Any,
+    floor: Any,
     top: int,
     most: int,
     patience: int,
@@ -310,7 +311,7 @@ def lookup(
     members: Any,
     starts: Any,
 ) -> Any:
-    """Answers of one segment to contexts (n, h^l), from the longest layer that knows each.
+    """Answers of one segment to contexts (n, h^l), from the longest layer that knows each; of layers ``floor`` (n,) up.
 
     ``presences`` (2-d), ``counts``, ``larges`` and ``large_counts`` have an array a layer, ``selectors`` multipliers a
     layer. Where ``patience`` is not 0, a context for which more than so many pairs of columns would be looked at is
@@ -358,7 +359,7 @@ def lookup(
             if not left:
                 break
             known = layer
-        for asked in range(known, -1, -1):
+        for asked in range(known, floor[i] - 1, -1):
             pairs = _pairs(agreed[asked], block)
             if 0 < patience < pairs:
                 level[i], many[i] = asked, -1

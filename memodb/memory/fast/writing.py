@@ -168,22 +168,23 @@ _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtyp
 @compiled
 def pack(cells: Any) -> Any:
     """:func:`memodb.memory.packing._pack`. Most bytes have no count of 3 or more, which a processor learns."""
-    left = 0
+    even = odd = 0
     for byte in cells:
-        left += (_MORE[byte] & 1) + (_MORE[byte] >> 1)
-    low, more = np.empty(cells.size // 2, dtype=np.uint8), np.empty(left, dtype=np.uint8)
-    left = 0
+        even += _MORE[byte] & 1
+        odd += _MORE[byte] >> 1
+    low, more = np.empty(cells.size // 2, dtype=np.uint8), np.empty(even + odd, dtype=np.uint8)
+    even, odd = 0, even
     for i in range(low.size):
         low[i] = _LOW[cells[2 * i]] | _LOW[cells[2 * i + 1]] << 4
         for byte in (cells[2 * i], cells[2 * i + 1]):
             large = _MORE[byte]
             if large:
                 if large & 1:
-                    more[left] = byte & 15
-                    left += 1
+                    more[even] = byte & 15
+                    even += 1
                 if large & 2:
-                    more[left] = byte >> 4
-                    left += 1
+                    more[odd] = byte >> 4
+                    odd += 1
     return low, more
 
 
@@ -193,20 +194,21 @@ def unpack(low: Any, more: Any, cells: Any) -> Any:
     for count in more:
         if count < 3 or count > LARGE:
             return False
-    taken = 0
+    even = odd = 0
     for i in range(cells.size):
-        byte = _SPREAD[low[i >> 1] >> ((i & 1) << 2) & 15]
-        large = _MORE[byte]
+        cells[i] = _SPREAD[low[i >> 1] >> ((i & 1) << 2) & 15]
+        even += _MORE[cells[i]] & 1
+        odd += _MORE[cells[i]] >> 1
+    if even + odd != more.size:
+        return False
+    even, odd = 0, even
+    for i in range(cells.size):
+        large = _MORE[cells[i]]
         if large:
             if large & 1:
-                if taken == more.size:
-                    return False
-                byte = byte & 0xF0 | more[taken]
-                taken += 1
+                cells[i] += more[even] - 3
+                even += 1
             if large & 2:
-                if taken == more.size:
-                    return False
-                byte = byte & 0x0F | more[taken] << 4
-                taken += 1
-        cells[i] = byte
-    return taken == more.size
+                cells[i] += (more[odd] - 3) << 4
+                odd += 1
+    return True
