@@ -21,13 +21,6 @@ __all__ = ["packed", "unpacked"]
 _MORE = 3
 _CHEAP = 8
 """A cell of these is so many times less work than one that a pair is added to."""
-_LOW = np.array([min(byte & 15, _MORE) | min(byte >> 4, _MORE) << 2 for byte in range(256)], dtype=np.uint8)
-"""The two counts of a byte, as far as two bits each go."""
-_SPREAD = np.array(
-    [byte & 3 | (byte >> 2 & 3) << 4 | (byte >> 4 & 3) << 8 | byte >> 6 << 12 for byte in range(256)], dtype="<u2"
-)
-"""Four counts of two bits, as two bytes have them."""
-
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -59,18 +52,25 @@ def unpacked(backend: Backend, arrays: Arrays, sizes: Sequence[int]) -> dict[str
     CorruptStore
         The arrays are none that it gives for matrices of these sizes.
     """
-    state: dict[str, np.ndarray] = {}
     cells = {f"{number}": size for number, size in enumerate(sizes)}
+    parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, array in arrays.items():
         kind, _, number = name.partition(" ")
         if kind == "low":
             more = arrays.get(f"more {number}")
             if more is None or array.dtype != np.uint8 or more.dtype != np.uint8 or 2 * array.size != cells.get(number):
                 raise CorruptStore(f"matrix {number} was given counts of another type or shape")
-            state[f"cells {number}"] = _unpack(backend, array, more)
+            parts[number] = array, more
         elif kind == "cells":
             raise CorruptStore(f"matrix {number} was given counts that are not packed")
-        elif kind != "more" or f"low {number}" not in arrays:
+    size = sum(sizes) // _CHEAP
+    counts = dict(zip(parts, backend.each(partial(_unpack, backend), list(parts.values()), size=size), strict=True))
+    state: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        kind, _, number = name.partition(" ")
+        if kind == "low":
+            state[f"cells {number}"] = counts[number]
+        elif kind != "more" or number not in parts:
             state[name] = array
     return state
 
@@ -81,18 +81,24 @@ def _pack(backend: Backend, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if kernels is not None:
         low, more = kernels.pack(cells)
         return low, more
-    two = _LOW[cells]
     even, odd = cells & np.uint8(LARGE), cells >> np.uint8(4)
-    return two[0::2] | two[1::2] << np.uint8(4), np.concatenate([even[even >= _MORE], odd[odd >= _MORE]])
+    two = (np.minimum(even, _MORE) | np.minimum(odd, _MORE) << np.uint8(2)).view("<u2")
+    return (two | two >> 4).astype(np.uint8), np.concatenate([even[even >= _MORE], odd[odd >= _MORE]])
 
 
-def _unpack(backend: Backend, low: np.ndarray, more: np.ndarray) -> np.ndarray:
+def _unpack(backend: Backend, part: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    low, more = part
     kernels = backend.kernels_for(4 * low.size // _CHEAP)
     if kernels is not None:
         cells: np.ndarray = np.empty(2 * low.size, dtype=np.uint8)
         fits = kernels.unpack(low, more, cells)
     else:
-        cells = _SPREAD[low].view(np.uint8)
+        # two bits of each four in turn, as a number's bits are spread for a Morton code; tables take four times as long
+        spread = low.astype("<u2")
+        for shift, mask in ((4, 0x0F0F), (2, 0x3333)):
+            spread |= spread << shift
+            spread &= mask
+        cells = spread.view(np.uint8)
         threes = ((15, _MORE), (15 << 4, _MORE << 4))
         even, odd = (np.flatnonzero(cells & np.uint8(half) == three) for half, three in threes)
         fits = even.size + odd.size == more.size and not bool(((more < _MORE) | (more > LARGE)).any())

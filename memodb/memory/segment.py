@@ -400,8 +400,11 @@ class Segment(ABC):
             raise CorruptStore("a segment was given symbols that are none of documents, in order")
         if type(tokens) is not int or tokens < 0:
             raise CorruptStore(f"a segment was given {tokens!r} tokens")
-        for number, matrix in enumerate(self.matrices):
-            matrix.restore(*(arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")))
+        parts = [
+            (matrix, [arrays[f"{name} {number}"] for name in ("cells", "large", "large_counts")])
+            for number, matrix in enumerate(self.matrices)
+        ]
+        self.codebook.backend.each(lambda part: part[0].restore(*part[1]), parts, size=tokens)
         for level, correlation in enumerate(self.correlations, 1):
             self._restore_correlation(correlation, arrays[_correlation(level)])
         self.symbols = self.codebook.backend.to_device(symbols.copy())
