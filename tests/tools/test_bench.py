@@ -5,6 +5,8 @@ from __future__ import annotations
 import cProfile
 import itertools
 import pstats
+import sys
+import types
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memodb
+from memodb.memory import Backend, backend_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -332,6 +335,18 @@ def test_the_table_has_a_row_for_each_goal_also_where_it_was_not_measured() -> N
         goal.label for goal in goals.GOALS.values()
     ]
     assert all(row.endswith("| not measured |") for row in rows)
+
+
+def test_kernels_are_hidden_before_they_are_loaded_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", types.ModuleType("numba"))
+    assert inside.compiled()
+    with pytest.raises(SystemExit, match="loaded already"):
+        inside.hide_kernels()
+    monkeypatch.delitem(sys.modules, "numba")
+    assert not inside.compiled()
+    inside.hide_kernels()
+    assert not inside.compiled()
+    assert type(backend_for("cpu")) is Backend
 
 
 @pytest.mark.parametrize("fast", [False, True])

@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import compare, goals, growth, page, profile, stream, tuning
+from bench import compare, goals, growth, inside, page, profile, stream, tuning
 from bench.machine import describe, memory_rates
 
 __all__ = ["main"]
 
 QUESTIONS = ("goals", "peers", "growth", "profile")
 """Each a section of docs/benchmarks.md."""
+
+PLAIN = "plain"
+"""The goals with NumPy alone: a section of docs/benchmarks.md too, in a process of its own."""
 
 TUNING = "tuning"
 """The one question that has a page of its own, docs/tuning.md, with a section for each parameter; not among all."""
@@ -27,7 +30,7 @@ def say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write where that is wanted; 0 also where a goal is missed, because machines differ."""
     parser = argparse.ArgumentParser(prog="python tools/bench/run.py", description=__doc__)
-    parser.add_argument("question", choices=[*QUESTIONS, TUNING, "all"])
+    parser.add_argument("question", choices=[*QUESTIONS, PLAIN, TUNING, "all"])
     parser.add_argument("--tokens", type=_number, default=1_000_000, help="of the store; 1,000,000 by default")
     parser.add_argument("--device", default="cpu", help="where memodb's matrices live: cpu, cuda or auto")
     parser.add_argument("--repeats", type=_number, default=7, help="of each timing; 7 by default")
@@ -63,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "goals" in asked:
             figures += goals.measure(place / "goals", given, sizes, device=wanted.device, say=say)
             publish("goals", page.goals_table(figures))
+        if PLAIN in asked:
+            inside.hide_kernels()
+            publish(PLAIN, page.goals_table(goals.measure(place / PLAIN, given, sizes, device=wanted.device, say=say)))
         if TUNING in asked:
             for name, table in tuning.tables(place / TUNING, given, wanted.repeats, device=wanted.device, say=say):
                 publish_tuning(name, table)

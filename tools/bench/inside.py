@@ -10,7 +10,7 @@ import memodb
 from bench.stream import Document
 from memodb.collection.layout import memorise
 
-__all__ = ["Lines", "compiled", "memorised", "touched"]
+__all__ = ["Lines", "compiled", "hide_kernels", "memorised", "touched"]
 
 _LINE = 64
 """Bytes that memory hands out at once."""
@@ -21,7 +21,20 @@ def compiled() -> bool:
 
     That numba is installed does not tell: it was loaded by what was measured, or it was not.
     """
-    return "numba" in sys.modules
+    return sys.modules.get("numba") is not None
+
+
+def hide_kernels() -> None:
+    """Let this process find no numba, as where it is not installed; before anything has loaded it.
+
+    Raises
+    ------
+    SystemExit
+        It is loaded already.
+    """
+    if compiled():
+        raise SystemExit("numba is loaded already: ask for the goals of NumPy alone in a process of its own")
+    sys.modules["numba"] = None  # type: ignore[assignment]  # what makes an import fail, by the language reference
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The figures of docs/benchmarks.md and docs/tuning.md: memodb beside its goals, beside its peers, as it grows, as set.
 
     python tools/bench/run.py goals              every goal, on one store
+    python tools/bench/run.py plain              the same, with NumPy alone
     python tools/bench/run.py peers              the same questions to a dict, NumPy, SQLite, tokengrams, infini-gram
     python tools/bench/run.py growth             stores from a hundredth of the tokens to ten times as many
     python tools/bench/run.py profile            where the time goes
