@@ -89,7 +89,7 @@ class Backend:
 
         return int(psutil.virtual_memory().available)
 
-    def require_room(self, nbytes: int, what: str) -> None:
+    def require_room(self, nbytes: int, what: str, advice: str = "choose a smaller dim, or fewer layers") -> None:
         """Refuse to allocate what there is no room for.
 
         Raises
@@ -101,7 +101,7 @@ class Backend:
         if nbytes > free:
             raise OutOfMemory(
                 f"{what} takes {nbytes / 2**20:,.0f} MiB of memory, and {free / 2**20:,.0f} MiB are left on this "
-                f"{'machine' if self.name == 'cpu' else 'device'}: choose a smaller dim, or fewer layers"
+                f"{'machine' if self.name == 'cpu' else 'device'}: {advice}"
             )
 
     def scatter_add(self, target: Array, index: Array, values: Array) -> None:

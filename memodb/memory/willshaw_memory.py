@@ -31,6 +31,9 @@ _WORK_OF_A_LOOKUP, _WORK_OF_A_CONTEXT = 6000, 100
 _CROWD = 16
 """Candidates a context from which on the least count of every column is cheaper to find than that of each candidate."""
 
+_SMALL = 1 << 26
+"""Bytes of a segment up to which nobody is asked for room."""
+
 _PATIENCE = 64
 """Pairs of columns from which on a context's candidates are found once for all contexts that end alike, and kept."""
 
@@ -223,6 +226,11 @@ class WillshawMemory(Memory):
         self._crowds = Crowds(())
 
     def new_segment(self, geometry: Geometry) -> WillshawSegment:
+        cells = (sum(geometry.rows) + geometry.provenance_rows) * self.configuration.columns
+        nbytes = cells * 5 // 8  # four bits of a count, and one of the presence view
+        if nbytes > _SMALL:  # asking takes longer than allocating little
+            advice = "nothing was changed; use one with more, or a store with fewer layers"
+            self.backend.require_room(nbytes, f"a segment of {cells:,} cells", advice)
         return WillshawSegment(self.codebook, geometry)
 
     def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:

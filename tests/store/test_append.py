@@ -403,3 +403,22 @@ def test_a_store_may_require_provenance(fresh: Callable[..., memodb.Store], tmp_
         assert (document.writer, db.get(document.id).writer) == ("loader-1", "loader-1")
         assert document.batch is not None
         assert db.check().ok
+
+
+def test_a_segment_that_there_is_no_room_for_changes_nothing(
+    fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Growing needs a second segment beside the one that is full: refused before anything is allocated."""
+    with fresh() as db:
+        db.append("the sky over the harbour was the colour of slate", id="first")
+        digest = db.digest()
+        with monkeypatch.context() as patch:
+            patch.setattr("memodb.memory.willshaw_memory._SMALL", 0)
+            patch.setattr("memodb.memory.backend.Backend.available_bytes", lambda self: 1000)
+            with pytest.raises(memodb.OutOfMemory, match="nothing was changed"):
+                db.append_many({"text": f"{number} " * 900, "id": f"{number}"} for number in range(40))
+        assert db.digest() == digest
+        assert db.check().ok
+        db.append_many({"text": f"{number} " * 900, "id": f"{number}"} for number in range(40))
+        assert len(db) == 41
+        assert db.check().ok
