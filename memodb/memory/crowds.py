@@ -1,7 +1,7 @@
 """Answers that are kept: those to the few contexts that have very many candidates.
 
 Single tokens that stand everywhere, and what is written alike in every document, have thousands of candidates. They are
-asked for often, and each costs a thousand times another context; so each is answered once, until a segment changes.
+asked for often, and each costs hundreds of times another context; so each is answered once, until a segment changes.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Memory(ABC):
         longest = self.configuration.longest
         contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
         contexts[lengths == 0] = self.configuration.begin
-        if lengths.size == 1:  # a prompt: in a fifth of the time
+        if lengths.size == 1:  # a prompt: in a sixth of the time
             seen = tokens[-longest:]
             contexts[0, longest - seen.size :] = seen
             return contexts

@@ -21,6 +21,7 @@ __all__ = ["packed", "unpacked"]
 _MORE = 3
 _CHEAP = 8
 """A cell of these is so many times less work than one that a pair is added to."""
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -93,7 +94,7 @@ def _unpack(backend: Backend, part: tuple[np.ndarray, np.ndarray]) -> np.ndarray
         cells: np.ndarray = np.empty(2 * low.size, dtype=np.uint8)
         fits = kernels.unpack(low, more, cells)
     else:
-        # two bits of each four in turn, as a number's bits are spread for a Morton code; tables take four times as long
+        # two bits of each four in turn, as a number's bits are spread for a Morton code; a table takes twice as long
         spread = low.astype("<u2")
         for shift, mask in ((4, 0x0F0F), (2, 0x3333)):
             spread |= spread << shift

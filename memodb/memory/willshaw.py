@@ -366,7 +366,7 @@ class WillshawMatrix:
         self.cells = to_device(cells.copy())
         self.large = to_device(large.copy())
         self.large_counts = to_device(large_counts.copy())
-        # two bits of each byte, then those of four bytes in one: in a fifth of the time that unpacked counts take
+        # two bits of each byte, then those of four bytes in one: in half of the time that unpacked counts take
         four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
         four = four.view(np.uint32)
         packed = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)

@@ -24,6 +24,18 @@ def _drawn(symbol: Any, number: Any, selector: Any) -> Any:
 
 
 @compiled
+def _row(symbol: Any, number: Any, selector: Any, band: Any) -> Any:
+    """The row that a symbol stands for in the ``number``-th band of so many rows."""
+    return np.int64((_drawn(symbol, number, selector) * np.uint64(band)) >> np.uint64(32)) + number * band
+
+
+@compiled
+def _cell(row: Any, columns: Any, code: Any, rotation: Any) -> Any:
+    """The cell of one of a value's columns."""
+    return row * columns + ((np.int64(code) + rotation) & (columns - 1))
+
+
+@compiled
 def _rotations(symbols: Any, selector: Any, ones: Any, columns: Any) -> Any:
     found = np.empty(symbols.size, dtype=np.int32)
     for i in range(symbols.size):
@@ -50,10 +62,10 @@ def add(
     beyond, left = np.empty(16, dtype=np.int64), 0
     for r in range(ones):
         for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            row = _row(symbols[i], r, selector, band)
             value, rotation, fresh = values[i], np.int64(rotations[i]), 0
             for j in range(codes.shape[1]):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                cell = _cell(row, columns, codes[value, j], rotation)
                 byte, shift = np.int64(cells[cell >> 1]), (cell & 1) << 2
                 old = byte >> shift & 15
                 if old + 1 >= LARGE:
@@ -85,12 +97,12 @@ def put_back(
     left = hits
     for r in range(ones):
         for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            row = _row(symbols[i], r, selector, band)
             for j in range(codes.shape[1]):
                 if left == 0:
                     return
                 left -= 1
-                cell = row * columns + ((np.int64(codes[values[i], j]) + rotations[i]) & (columns - 1))
+                cell = _cell(row, columns, codes[values[i], j], rotations[i])
                 old = count_of(cells, cell)
                 if old < LARGE:
                     cells[cell >> 1] += 1 << ((cell & 1) << 2)
@@ -117,10 +129,10 @@ def subtract(
     beyond, left = np.empty(16, dtype=np.int64), 0
     for r in range(ones):
         for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            row = _row(symbols[i], r, selector, band)
             value, rotation, emptied = values[i], np.int64(rotations[i]), 0
             for j in range(width):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                cell = _cell(row, columns, codes[value, j], rotation)
                 byte, shift = np.int64(cells[cell >> 1]), (cell & 1) << 2
                 old = byte >> shift & 15
                 if old == 0:
@@ -147,10 +159,10 @@ def ones_with(
     band = filled.size // ones
     for r in range(ones):
         for i in range(symbols.size):
-            row = np.int64((_drawn(symbols[i], r, selector) * np.uint64(band)) >> np.uint64(32)) + r * band
+            row = _row(symbols[i], r, selector, band)
             value, rotation, fresh = values[i], np.int64(rotations[i]), 0
             for j in range(codes.shape[1]):
-                cell = row * columns + ((np.int64(codes[value, j]) + rotation) & (columns - 1))
+                cell = _cell(row, columns, codes[value, j], rotation)
                 word, bit = presence[cell >> 6], ONE << np.uint64(cell & 63)
                 fresh += (word & bit) == 0
                 presence[cell >> 6] = word | bit
@@ -159,7 +171,7 @@ def ones_with(
 
 _LOW = np.array([min(byte & 15, 3) | min(byte >> 4, 3) << 2 for byte in range(256)], dtype=np.uint8)
 """The two counts of a byte, as far as two bits each go."""
-_MORE = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
+_LARGER = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
 """Which of the two counts of a byte are 3 or more: 1 the lower, 2 the upper, 3 both."""
 _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtype=np.uint8)
 """Two counts of two bits as a byte has them."""
@@ -170,14 +182,14 @@ def pack(cells: Any) -> Any:
     """:func:`memodb.memory.packing._pack`. Most bytes have no count of 3 or more, which a processor learns."""
     even = odd = 0
     for byte in cells:
-        even += _MORE[byte] & 1
-        odd += _MORE[byte] >> 1
+        even += _LARGER[byte] & 1
+        odd += _LARGER[byte] >> 1
     low, more = np.empty(cells.size // 2, dtype=np.uint8), np.empty(even + odd, dtype=np.uint8)
     even, odd = 0, even
     for i in range(low.size):
         low[i] = _LOW[cells[2 * i]] | _LOW[cells[2 * i + 1]] << 4
         for byte in (cells[2 * i], cells[2 * i + 1]):
-            large = _MORE[byte]
+            large = _LARGER[byte]
             if large:
                 if large & 1:
                     more[even] = byte & 15
@@ -197,13 +209,13 @@ def unpack(low: Any, more: Any, cells: Any) -> Any:
     even = odd = 0
     for i in range(cells.size):
         cells[i] = _SPREAD[low[i >> 1] >> ((i & 1) << 2) & 15]
-        even += _MORE[cells[i]] & 1
-        odd += _MORE[cells[i]] >> 1
+        even += _LARGER[cells[i]] & 1
+        odd += _LARGER[cells[i]] >> 1
     if even + odd != more.size:
         return False
     even, odd = 0, even
     for i in range(cells.size):
-        large = _MORE[cells[i]]
+        large = _LARGER[cells[i]]
         if large:
             if large & 1:
                 cells[i] += more[even] - 3
