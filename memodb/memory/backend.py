@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import cache
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -24,7 +26,7 @@ __all__ = ["DEVICES", "Array", "Backend", "backend_for"]
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _WORTH_THREADS = 2048
-"""Tokens or contexts of which a batch has so many milliseconds of work that starting threads does not matter."""
+"""Tokens or contexts of which a batch has so many milliseconds of work that waking a thread does not matter."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +34,17 @@ Array = Any
 """A device array: ``numpy.ndarray`` on the CPU, ``cupy.ndarray`` on the GPU."""
 
 DEVICES = ("cpu", "cuda", "auto")
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """The threads beside the one that asks: kept, because starting them takes as long as answering a thousand
+    contexts."""
+    return ThreadPoolExecutor(_CORES - 1, thread_name_prefix="memodb")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 class Backend:
@@ -63,7 +76,8 @@ class Backend:
     def each(self, function: Callable[[Item], Result], items: Sequence[Item], *, size: int) -> list[Result]:
         """What a function gives for each of some items, side by side on several cores where that is worth it.
 
-        NumPy and the compiled kernels let go of the interpreter's lock while they work.
+        NumPy and the compiled kernels let go of the interpreter's lock while they work. Where one fails, none is still
+        at work when its error is raised, and those that were not begun with are not.
 
         Parameters
         ----------
@@ -72,8 +86,19 @@ class Backend:
         """
         if size < _WORTH_THREADS or len(items) < 2 or _CORES < 2:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(min(_CORES, len(items))) as pool:  # made anew: a pool would not survive a fork
-            return list(pool.map(function, items))
+        later: list[Future[Result]] = []
+        try:
+            with suppress(RuntimeError):  # the interpreter is about to end, and starts nothing any more
+                for item in items[1:]:
+                    later.append(_helpers().submit(function, item))
+            results = [function(items[0])]
+            for number, item in enumerate(items[1:]):
+                # what nobody has begun with is done here: so none waits for a helper that itself waits for one
+                own = number >= len(later) or later[number].cancel()
+                results.append(function(item) if own else later[number].result())
+            return results
+        finally:
+            wait([future for future in later if not future.cancel()])
 
     def to_device(self, array: np.ndarray) -> Array:
         """A device copy of a host array (the array itself on the CPU)."""

@@ -1,6 +1,10 @@
 """One contract for every backend: the same bytes and the same answers as plain NumPy."""
 
+import os
+import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 
 from memodb.errors import BackendUnavailable, InvalidConfiguration
 from memodb.memory import DEVICES, Backend, backend_for
+from memodb.memory import backend as backend_module
 from memodb.memory.backend import CudaBackend
 from memodb.memory.decoding import CodeTable
 
@@ -168,3 +173,69 @@ class TestBackendFor:
             assert backend_for("auto").name == "cpu"
             with pytest.raises(BackendUnavailable, match=r"memodb\[cuda\]"):
                 backend_for("cuda")
+
+
+class TestSideBySide:
+    """What :meth:`Backend.each` promises, on several threads."""
+
+    @given(items=st.lists(st.integers(0, 9), max_size=9))
+    @quick
+    def test_results_are_in_order_also_where_one_asks_again(self, items: list[int]) -> None:
+        backend = Backend()
+
+        def powers(base: int) -> list[int]:
+            return backend.each(lambda exponent: base**exponent, range(4), size=1 << 20)
+
+        assert backend.each(powers, items, size=1 << 20) == [[1, n, n**2, n**3] for n in items]
+
+    @given(failing=st.integers(0, 5))
+    @quick
+    def test_an_error_waits_for_what_was_begun(self, failing: int) -> None:
+        begun, ended = [], []
+
+        def work(number: int) -> None:
+            begun.append(number)
+            time.sleep(0.002 if number != failing else 0)
+            ended.append(number)
+            if number == failing:
+                raise LookupError(str(number))
+
+        with pytest.raises(LookupError, match=str(failing)):
+            Backend().each(work, range(6), size=1 << 20)
+        seen = list(begun)
+        assert sorted(seen) == sorted(ended)
+        time.sleep(0.005)
+        assert begun == seen, "what was not begun with is not begun later"
+
+    @pytest.mark.skipif(backend_module._CORES < 2, reason="one core: nothing is side by side")
+    def test_two_are_at_work_at_a_time(self) -> None:
+        both = threading.Barrier(2, timeout=30)
+        assert sorted(Backend().each(lambda _: both.wait(), range(2), size=1 << 20)) == [0, 1]
+
+    @pytest.mark.parametrize("where", ["in a forked child", "at the interpreter's end"])
+    def test_it_goes_on_where_threads_are_gone(self, where: str) -> None:
+        script = """
+import atexit, os, sys, threading
+from memodb.memory import Backend, backend
+
+both = threading.Barrier(2, timeout=30)
+
+def ask():
+    if backend._CORES > 1 and sys.argv[1] == "in a forked child":
+        Backend().each(lambda _: both.wait(), range(2), size=1 << 20)
+    assert Backend().each(str, range(5), size=1 << 20) == ["0", "1", "2", "3", "4"]
+    print("asked", flush=True)
+
+ask()
+if sys.argv[1] == "in a forked child":
+    if child := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    ask()
+else:
+    atexit.register(ask)
+"""
+        if "fork" in where and not hasattr(os, "fork"):
+            pytest.skip("this system has no fork")
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, where]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr, done.returncode) == ("asked\nasked\n", "", 0)
