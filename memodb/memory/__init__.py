@@ -6,6 +6,7 @@ engine ``willshaw`` is :mod:`willshaw` (one matrix) and :mod:`willshaw_memory`; 
 :mod:`kohonen` (codes) and :mod:`kohonen_memory`.
 """
 
+from memodb.memory.answers import Answers, Best
 from memodb.memory.backend import DEVICES, Backend, backend_for
 from memodb.memory.capacity import first_geometry
 from memodb.memory.configuration import (
@@ -18,7 +19,7 @@ from memodb.memory.configuration import (
     WillshawConfiguration,
 )
 from memodb.memory.engines import memory_for
-from memodb.memory.memory import Answers, Memory
+from memodb.memory.memory import Memory
 from memodb.memory.pairs import Batch
 from memodb.memory.segment import ROUNDING, Contribution, Imprint, Segment
 
@@ -31,6 +32,7 @@ __all__ = [
     "Answers",
     "Backend",
     "Batch",
+    "Best",
     "Configuration",
     "Contribution",
     "Geometry",

@@ -39,8 +39,9 @@ class CodeTable:
 
     @cached_property
     def compact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes, members and starts in few bytes, for the kernels: so they stay in a core's cache."""
-        return self.codes.astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
+        """For the kernels: the codes in the order of their first two columns, which items they are of, and where each
+        pair of columns begins; in few bytes, so that they stay in a core's cache."""
+        return self.codes[self.members].astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
     def pairs(self, words: Array) -> Array:
         """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""

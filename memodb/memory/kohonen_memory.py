@@ -13,11 +13,12 @@ import math
 
 import numpy as np
 
+from memodb.memory.answers import Answers
 from memodb.memory.backend import Array, Backend
 from memodb.memory.capacity import code_spread, crosstalk, linear_false_recall, linear_miss
 from memodb.memory.configuration import Geometry, KohonenConfiguration
 from memodb.memory.kohonen import Codes, correlated
-from memodb.memory.memory import Answers, Memory, joined, ranked_answers
+from memodb.memory.memory import Memory
 from memodb.memory.pairs import DocumentPairs
 from memodb.memory.segment import Codebook, Segment
 
@@ -138,12 +139,11 @@ class KohonenMemory(Memory):
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         return bool((self.lookup(context[None], deepest=level).token == token).any())
 
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
-        return joined([self._answers(part, deepest, most) for part in self._parts(contexts)])
+    def _lookup_part(self, contexts: np.ndarray, top: int) -> Answers:
+        return Answers.joined([self._answers(part, top) for part in self._parts(contexts)])
 
-    def _answers(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
+    def _answers(self, contexts: np.ndarray, top: int) -> Answers:
         c, xp = self.codebook.configuration, self.backend.xp
-        top = c.layers if deepest is None else deepest
         recalled = self.recalled(self.backend.to_device(contexts))[: top + 1]
         level = np.full(len(contexts), -1, dtype=np.int64)
         lengths = (contexts != c.padding).sum(axis=1)
@@ -170,7 +170,7 @@ class KohonenMemory(Memory):
             chosen = _ranked(rows, to_host(token), to_host(support), to_host(votes))
             level[rows] = asked
             found.append(chosen)
-        return ranked_answers(found, level, most)
+        return Answers.ranked(found, level)
 
 
 def _ranked(

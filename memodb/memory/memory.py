@@ -8,75 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
+from memodb.memory.answers import Answers, Best
 from memodb.memory.codes import window_symbols
 from memodb.memory.configuration import Geometry
 from memodb.memory.segment import Codebook, Segment
 
-__all__ = ["Answers", "Memory", "joined", "ranked_answers"]
+__all__ = ["Memory"]
 
 _CONTEXTS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Candidates of n contexts as a ragged table, host arrays.
-
-    Parameters
-    ----------
-    row : int64 (m,)
-        The context a candidate belongs to, ascending.
-    token : int64 (m,)
-        Candidate token id, or the end mark. Within a context the best first: by support, then by the supports of the
-        shorter contexts, then by token id.
-    support : int64 (m,)
-        At least the number of documents in which the token follows the context; summed over segments.
-    level : int64 (n,)
-        Layer that answered each context, -1 where no layer knows it.
-    total : int64 (n,)
-        Sum of the supports of all candidates of a context, of those too that were not asked for.
-    """
-
-    row: np.ndarray
-    token: np.ndarray
-    support: np.ndarray
-    level: np.ndarray
-    total: np.ndarray
-
-    @property
-    def starts(self) -> np.ndarray:
-        """Where each context's candidates begin, and the end: int64 (n + 1,)."""
-        return np.searchsorted(self.row, np.arange(self.level.size + 1))
-
-
-def joined(parts: Sequence[Answers]) -> Answers:
-    """Answers to contexts that were asked about in parts, in order."""
-    nothing = np.zeros(0, dtype=np.int64)
-    offsets = np.cumsum([0, *(part.level.size for part in parts)])
-    rows = [part.row + at for part, at in zip(parts, offsets, strict=False)]
-    names = ("token", "support", "level", "total")
-    rest = [np.concatenate([nothing, *(getattr(part, name) for part in parts)]) for name in names]
-    return Answers(np.concatenate([nothing, *rows]), *rest)
-
-
-def ranked_answers(
-    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], level: np.ndarray, most: int | None
-) -> Answers:
-    """Answers from candidates that each layer ranked, of contexts of its own: (rows ascending, tokens, supports)."""
-    nothing = np.zeros(0, dtype=np.int64)
-    row, token, support = (np.concatenate([nothing, *(part[i] for part in found)]) for i in range(3))
-    order = np.argsort(row, kind="stable")
-    row, token, support = row[order], token[order], support[order]
-    total = np.bincount(row, weights=support, minlength=level.size).astype(np.int64)
-    if most is not None:
-        many = np.bincount(row, minlength=level.size)
-        kept = np.arange(row.size) - np.repeat(np.cumsum(many) - many, many) < most
-        row, token, support = row[kept], token[kept], support[kept]
-    return Answers(row, token, support, level, total)
 
 
 class Memory(ABC):
@@ -129,9 +72,9 @@ class Memory(ABC):
         longest = self.configuration.longest
         contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
         contexts[lengths == 0] = self.configuration.begin
-        if lengths.size == 1:  # a prompt: in a sixth of the time
-            seen = tokens[-longest:]
-            contexts[0, longest - seen.size :] = seen
+        if lengths.size and bool((lengths == lengths[0]).all()):  # a prompt, or a table: in a sixth of the time
+            seen = tokens.reshape(lengths.size, -1)[:, -longest:]
+            contexts[:, longest - seen.shape[1] :] = seen
             return contexts
         row = np.repeat(np.arange(lengths.size), lengths)
         place = np.arange(row.size) - (np.cumsum(lengths) - lengths)[row] + (longest - lengths)[row]
@@ -153,8 +96,8 @@ class Memory(ABC):
         rests: np.ndarray = np.minimum(spans[level], lengths + marks)
         return rests
 
-    def lookup(self, contexts: np.ndarray, deepest: int | None = None, most: int | None = None) -> Answers:
-        """What follows each context, from the longest layer that knows it.
+    def lookup(self, contexts: np.ndarray, deepest: int | None = None) -> Answers:
+        """What follows each context, from the longest layer that knows it: every candidate.
 
         Parameters
         ----------
@@ -162,8 +105,6 @@ class Memory(ABC):
             See :meth:`framed`.
         deepest : int, optional
             Highest layer to ask; all by default.
-        most : int, optional
-            Candidates of each context that are wanted, the best; all by default.
 
         Returns
         -------
@@ -171,15 +112,22 @@ class Memory(ABC):
             Best first. With the engine ``willshaw`` every token that some document holds after the context is among
             the candidates (no misses).
         """
-        parts = [
-            self._lookup_part(contexts[at : at + _CONTEXTS_AT_ONCE], deepest, most)
-            for at in range(0, len(contexts), _CONTEXTS_AT_ONCE)
-        ]
-        return parts[0] if len(parts) == 1 else joined(parts)
+        top = self.configuration.layers if deepest is None else deepest
+        parts = [self._lookup_part(part, top) for part in _parts(contexts)]
+        return parts[0] if len(parts) == 1 else Answers.joined(parts)
+
+    def best(self, contexts: np.ndarray, most: int, deepest: int | None = None) -> Best:
+        """The first ``most`` of what :meth:`lookup` gives of each context, and in less time."""
+        top = self.configuration.layers if deepest is None else deepest
+        parts = [self._best_part(part, top, most) for part in _parts(contexts)]
+        return Best.joined(parts) if parts else Best.nothing(0, most)
 
     @abstractmethod
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
-        """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts."""
+    def _lookup_part(self, contexts: np.ndarray, top: int) -> Answers:
+        """Answers to at most ``_CONTEXTS_AT_ONCE`` contexts, of layers 0..top."""
+
+    def _best_part(self, contexts: np.ndarray, top: int, most: int) -> Best:
+        return self._lookup_part(contexts, top).best(most)
 
     @abstractmethod
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
@@ -209,3 +157,7 @@ class Memory(ABC):
         for segment in self.segments.values():
             window, symbol = segment.documents(windows)
             yield self.backend.to_host(window), self.backend.to_host(symbol)
+
+
+def _parts(contexts: np.ndarray) -> list[np.ndarray]:
+    return [contexts[at : at + _CONTEXTS_AT_ONCE] for at in range(0, len(contexts), _CONTEXTS_AT_ONCE)]

@@ -29,9 +29,11 @@ from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import select_columns, select_rows
 
-__all__ = ["LARGE", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
+__all__ = ["LARGE", "NARROWED", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
 
 LARGE = 15
+NARROWED = 4
+"""Of how many rows (as a power of two) the kernels are told where in the table of large counts they begin."""
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
 
 
@@ -205,6 +207,26 @@ class WillshawMatrix:
         if beyond is None:
             raise CorruptStore(_NEVER_ADDED)
         return tally(self.backend, beyond)
+
+    def addresses(self, ones: int) -> tuple[list[int], tuple[Array, ...]]:
+        """What the kernels that answer are told of the matrix, and the arrays that must live as long as that is used.
+
+        Parameters
+        ----------
+        ones : int
+            Of a context.
+
+        Returns
+        -------
+        numbers : list of 7 int
+            Address of the presence view; rows of a band; addresses of the counts, of the table's cells; how many these
+            are; addresses of the table's counts, and of where in the table each ``1 << NARROWED`` rows begin.
+        arrays : tuple of arrays
+        """
+        starts = np.searchsorted(self.large, (np.arange((self.rows >> NARROWED) + 2) << NARROWED) * self.columns)
+        arrays = (self.presence, self.cells, self.large, self.large_counts, starts)
+        presence, cells, large, counts, begins = (array.ctypes.data for array in arrays)
+        return [presence, self.rows // ones, cells, large, self.large.size, counts, begins], arrays
 
     @property
     def _views(self) -> tuple[Array, Array, Array, int]:

@@ -7,17 +7,19 @@ segment knows decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from memodb.memory.answers import Answers, Best
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
-from memodb.memory.configuration import MOST_LAYERS, Geometry, WillshawConfiguration
-from memodb.memory.crowds import Crowd, Crowds
+from memodb.memory.configuration import Geometry, WillshawConfiguration
+from memodb.memory.crowds import MOST_KEPT, Crowds
 from memodb.memory.decoding import CodeTable
-from memodb.memory.memory import Answers, Memory, ranked_answers
+from memodb.memory.memory import Memory
 from memodb.memory.pairs import DocumentPairs, PairSet
 from memodb.memory.segment import Codebook, Segment
 
@@ -37,6 +39,9 @@ _SMALL = 1 << 26
 _PATIENCE = 64
 """Pairs of columns from which on a context's candidates are found once for all contexts that end alike, and kept."""
 
+_AT_ONCE = 1024
+"""Contexts that one core is given at a time."""
+
 
 class WillshawCodebook(Codebook):
     """With the codes of tokens, and the way back from columns to them."""
@@ -51,6 +56,18 @@ class WillshawCodebook(Codebook):
             c.ones,
         )
         self.tokens = CodeTable(backend, codes, c.columns)
+
+    @cached_property
+    def compact(self) -> tuple[Any, ...]:
+        """What the kernels are told: columns, multipliers of tokens, and of heads (layers, h + 1), row selectors
+        (layers + 1, ...), of which ``ones // 2 + 2`` numbers count, and ones of the layers."""
+        heads = self.contexts.layers
+        selectors = self.selectors[:-1]
+        padded = np.zeros((len(selectors), max(each.size for each in selectors)), dtype=np.uint64)
+        for row, selector in zip(padded, selectors, strict=True):
+            row[: selector.size] = selector
+        stacked = np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64)
+        return self.configuration.columns, self.contexts.token, stacked, padded, np.array(self.key_ones[:-1])
 
 
 @dataclass(frozen=True)
@@ -88,14 +105,13 @@ class Reading:
         Returns
         -------
         int64 (level + 1, m)
-            Entry i is the least count over layers 0..i: at least the number of documents that stored the pair of layer
-            i.
+            Entry i is the least count in layer i: at least the number of documents that stored the pair there.
         """
         xp = self.segment.codebook.backend.xp
         codes = self.segment.codebook.tokens.codes[tokens]
         distinct, place = xp.unique(contexts, return_inverse=True)
         crowded = contexts.size > _CROWD * distinct.size
-        agreed: list[Array] = []
+        supports: list[Array] = []
         for matrix, (rows, rotation) in zip(self.segment.layers[: level + 1], self.keys, strict=False):
             if crowded:
                 context_rows, turns = [row[distinct] for row in rows], rotation[distinct]
@@ -103,18 +119,14 @@ class Reading:
             else:
                 columns = select_columns(codes, rotation[contexts], matrix.columns)
                 least = matrix.support([row[contexts] for row in rows], columns)
-            agreed.append(xp.minimum(least, agreed[-1]) if agreed else least)
-        return xp.stack(agreed)
+            supports.append(least)
+        return xp.stack(supports)
 
 
 class WillshawSegment(Segment):
     """A segment that answers from counting matrices, layers 0..l."""
 
     codebook: WillshawCodebook
-
-    def __init__(self, codebook: WillshawCodebook, geometry: Geometry) -> None:
-        super().__init__(codebook, geometry)
-        self._gathered: tuple[int, tuple[Any, ...]] = (-1, ())
 
     def _layer_votes(self, pairs: DocumentPairs) -> list[tuple[PairSet, Array]]:
         return [(layer, self.codebook.tokens.codes) for layer in pairs.layers]
@@ -126,71 +138,6 @@ class WillshawSegment(Segment):
     def miss_rate(self) -> float:
         """0: what is stored is read."""
         return 0.0
-
-    def lookup(
-        self, kernels: ModuleType, contexts: np.ndarray, floor: np.ndarray, top: int, most: int | None, patience: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What this segment answers, compiled: see :func:`memodb.memory.fast.lookup`.
-
-        Parameters
-        ----------
-        kernels : module
-            From :meth:`Backend.kernels_for`.
-        contexts : int64 (n, longest)
-        floor : int64 (n,)
-            Lowest layer to ask about each: where another segment knows more, nothing is wanted.
-        top : int
-            Highest layer to ask.
-        most : int or None
-            Candidates of each context that are wanted.
-        patience : int
-            Pairs of columns above which a context is left; 0 where none is.
-
-        Returns
-        -------
-        many, token, supports, level, total : int64 (n,), (m,), (m, top + 1), (n,), (n,)
-        """
-        cut = len(contexts) // 2
-        parts = [slice(cut), slice(cut, None)] if len(contexts) >= 2048 else [slice(None)]
-        found = self.codebook.backend.each(
-            lambda part: kernels.lookup(contexts[part], floor[part], top, most or 0, patience, *self._compact),
-            parts,
-            size=len(contexts),
-        )
-        if len(found) == 1:
-            answers: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] = found[0]
-            return answers
-        many, tokens, supports, level, total = (np.concatenate(each) for each in zip(*found, strict=True))
-        return many, tokens, supports, level, total
-
-    def follows(self, kernels: ModuleType, context: np.ndarray, token: int, level: int) -> bool:
-        """What :meth:`WillshawMemory.follows` says, of this segment, compiled."""
-        *given, _, _, _, codes, _, _ = self._compact
-        found: bool = kernels.follows(context, token, level, *given, codes)
-        return found
-
-    @property
-    def _compact(self) -> tuple[Any, ...]:
-        """What the kernel is given of the segment and its codebook; gathered once a version."""
-        version, given = self._gathered
-        if version != self.version:
-            book, layers = self.codebook, self.layers
-            heads = book.contexts.layers
-            spare = MOST_LAYERS - len(layers) + 1  # one signature for any number of layers: compiling takes seconds
-            padded = [*layers, *layers[-1:] * spare]
-            given = (
-                book.contexts.token,
-                np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64),
-                (*book.selectors[:-1], *book.selectors[-1:] * spare),
-                np.array(book.key_ones[:-1]),
-                tuple(matrix.presence for matrix in padded),
-                tuple(matrix.cells for matrix in padded),
-                tuple(matrix.large for matrix in padded),
-                tuple(matrix.large_counts for matrix in padded),
-                *book.tokens.compact,
-            )
-            self._gathered = (self.version, given)
-        return given
 
     def read(self, symbols: list[Array]) -> Reading:
         """Ask every given layer about contexts: see :class:`Reading`.
@@ -211,11 +158,29 @@ class WillshawSegment(Segment):
         return Reading(self, keys, agreed)
 
 
+@dataclass(frozen=True)
+class _Views:
+    """What the kernels are told of segments, while they have these versions.
+
+    Parameters
+    ----------
+    versions : tuple of int
+    numbers : int64 (segments * layers, 7)
+        See :meth:`WillshawMatrix.addresses`.
+    arrays : tuple
+        What lies at the addresses: to be held as long as they are used.
+    """
+
+    versions: tuple[int, ...]
+    numbers: np.ndarray
+    arrays: tuple[Any, ...]
+
+
 class WillshawMemory(Memory):
     """Segments whose layers agree on what they answer.
 
-    Contexts with very many candidates are left at first; then, of those that end alike, one is asked, if its answer is
-    not kept (:mod:`memodb.memory.crowds`).
+    Where the best few are wanted, contexts with very many candidates are left at first; then, of those that end alike,
+    one is asked, if its answer is not kept (:mod:`memodb.memory.crowds`).
     """
 
     codebook: WillshawCodebook
@@ -223,7 +188,8 @@ class WillshawMemory(Memory):
 
     def __init__(self, backend: Backend, configuration: WillshawConfiguration, seed: bytes) -> None:
         super().__init__(WillshawCodebook(backend, configuration, seed))
-        self._crowds = Crowds(())
+        self._views = _Views((), np.zeros((0, 0), dtype=np.int64), ())
+        self._crowds: tuple[tuple[int, ...], dict[int, Crowds]] = ((), {})
 
     def new_segment(self, geometry: Geometry) -> WillshawSegment:
         cells = (sum(geometry.rows) + geometry.provenance_rows) * self.configuration.columns
@@ -233,60 +199,113 @@ class WillshawMemory(Memory):
             self.backend.require_room(nbytes, f"a segment of {cells:,} cells", advice)
         return WillshawSegment(self.codebook, geometry)
 
-    def _lookup_part(self, contexts: np.ndarray, deepest: int | None, most: int | None) -> Answers:
-        top = self.configuration.layers if deepest is None else deepest
-        answers, left = self._ask(contexts, top, most, 0 if most is None else _PATIENCE)
-        if most is None or not (left >= 0).any():
-            return answers
-        return self._with_crowds(contexts, answers, left, most)
+    def _lookup_part(self, contexts: np.ndarray, top: int) -> Answers:
+        kernels = self._kernels_for(contexts)
+        if kernels is None:
+            return self._plain(contexts, top)[0]
+        views, nothing = self._gathered(), Crowds.nothing(contexts.shape[1], 0).compact
+        parts, size = [], 2 * len(contexts) + 16
+        while len(contexts):
+            room = np.empty((2, size), dtype=np.int64)
+            done, needed, *found = kernels.lookup(contexts, top, 0, 0, *room, *self._told(views), *nothing)
+            many, level, total = (each[:done] for each in found)
+            row = np.repeat(np.arange(done), many)
+            parts.append(Answers(row, room[0, : row.size], room[1, : row.size], level, total))
+            contexts, size = contexts[done:], max(size, 2 * needed)
+        return parts[0] if len(parts) == 1 else Answers.joined(parts)
 
-    def _ask(self, contexts: np.ndarray, top: int, most: int | None, patience: int) -> tuple[Answers, np.ndarray]:
-        """Answers, and the layer at which each context is left for its many candidates: int64 (n,), -1 where it is
-        not."""
-        work = _WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * len(contexts)
-        kernels = self.backend.kernels_for(work) if self.segments else None
+    def _best_part(self, contexts: np.ndarray, top: int, most: int) -> Best:
+        best, left = self._ask(contexts, top, most, _PATIENCE)
+        for asked in np.unique(left[left >= 0]).tolist():
+            rows = np.flatnonzero(left == asked)
+            best.put(rows, self._crowded(contexts[rows], asked, most))
+        return best
+
+    def _ask(self, contexts: np.ndarray, top: int, most: int, patience: int) -> tuple[Best, np.ndarray]:
+        """The best candidates, and the layer at which each context is left because it has many and no answer to it is
+        kept: int64 (n,), -1 where it is not."""
+        kernels = self._kernels_for(contexts)
         if kernels is None:
             return self._ask_plain(contexts, top, most, patience)
-        if len(self.segments) == 1:
-            (segment,) = self.segments.values()
-            floor = np.zeros(len(contexts), dtype=np.int64)
-            many, token, supports, level, total = segment.lookup(kernels, contexts, floor, top, most, patience)
-            left = np.where(many < 0, level, -1)
-            level[many < 0] = -1
-            row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
-            return Answers(row, token, supports[np.arange(row.size), level[row]], level, total), left
-        return self._ask_each(kernels, contexts, top, most, patience)
+        best, left = Best.nothing(len(contexts), most), np.full(len(contexts), -1, dtype=np.int64)
+        views, kept = self._gathered(), self._kept(most).compact
 
-    def _ask_each(
-        self, kernels: ModuleType, contexts: np.ndarray, top: int, most: int | None, patience: int
-    ) -> tuple[Answers, np.ndarray]:
-        """As :meth:`_ask`, of several segments: the longest context that any of them knows, supports added up."""
-        parts, level = [], np.zeros(len(contexts), dtype=np.int64)
-        # the largest first: it knows most, and the others are asked for no less
-        for segment in sorted(self.segments.values(), key=lambda each: -each.tokens):
-            parts.append(segment.lookup(kernels, contexts, level, top, None, patience))
-            level = np.maximum(level, parts[-1][3])
-        own = np.stack([part[3] for part in parts])
-        level = own.max(axis=0)
-        left = np.where(((own == level) & np.stack([part[0] < 0 for part in parts])).any(axis=0), level, -1)
-        level = np.where(left < 0, level, -1)
-        alone = ((own == level) & (level >= 0)).sum(axis=0) == 1
-        found, several = [], []
-        for (many, token, support, _, _), its in zip(parts, own, strict=True):
-            row = np.repeat(np.arange(len(contexts)), np.maximum(many, 0))
-            decides = its[row] == level[row]
-            one, more = np.flatnonzero(decides & alone[row]), np.flatnonzero(decides & ~alone[row])
-            found.append((row[one], token[one], support[one, level[row[one]]]))
-            several.append((row[more], token[more], support[more]))
-        rows, tokens, supports = (np.concatenate(each) for each in zip(*several, strict=True))
-        if rows.size:
-            row, token, summed = self._summed(rows, tokens, supports.T)
-            # layers above a row's own have no support there, and decide nothing
-            order = np.lexsort((*(-summed), row))
-            found.append((row[order], token[order], summed[level[row[order]], order]))
-        return ranked_answers(found, level, most), left
+        def ask(part: slice) -> None:
+            room = (array[part].reshape(-1) for array in (best.token, best.support))
+            _, _, many, level, total = kernels.lookup(
+                contexts[part], top, most, patience, *room, *self._told(views), *kept
+            )
+            left[part] = np.where(many < 0, level, -1)
+            best.level[part] = np.where(many < 0, -1, level)
+            best.total[part] = total
 
-    def _ask_plain(self, contexts: np.ndarray, top: int, most: int | None, patience: int) -> tuple[Answers, np.ndarray]:
+        n = len(contexts)
+        at_once = n if n < 2 * _AT_ONCE else _AT_ONCE
+        self.backend.each(ask, [slice(at, at + at_once) for at in range(0, n, max(1, at_once))], size=n)
+        return best, left
+
+    def _ask_plain(self, contexts: np.ndarray, top: int, most: int, patience: int) -> tuple[Best, np.ndarray]:
+        answers, left = self._plain(contexts, top, patience)
+        best, kept = answers.best(most), self._kept(most)
+        for asked in np.unique(left[left >= 0]).tolist():
+            rows = np.flatnonzero(left == asked)
+            place = kept.find(self._symbols(contexts[rows])[asked], asked, contexts[rows], self._span(asked))
+            best.put(rows[place >= 0], kept.answers.chosen(place[place >= 0]))
+            left[rows[place >= 0]] = -1
+        return best, left
+
+    def _crowded(self, contexts: np.ndarray, asked: int, most: int) -> Best:
+        """The answers to contexts that were left at a layer; of those that end alike one is asked, and kept."""
+        ends = np.ascontiguousarray(contexts[:, -self._span(asked) :])
+        names = ends.view(np.dtype((np.void, ends.shape[1] * ends.itemsize))).reshape(-1)
+        _, first, place = np.unique(names, return_index=True, return_inverse=True)
+        found, _ = self._ask(contexts[first], asked, most, 0)
+        kept = self._kept(most).plus(self._symbols(contexts[first])[asked], asked, contexts[first], found)
+        self._crowds[1][most] = kept
+        return found.chosen(place)
+
+    def _symbols(self, contexts: np.ndarray) -> list[np.ndarray]:
+        """Of the contexts, host arrays, one a layer."""
+        symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
+        return [self.backend.to_host(each) for each in symbols]
+
+    def _span(self, layer: int) -> int:
+        return self.configuration.spans[layer]
+
+    def _kernels_for(self, contexts: np.ndarray) -> ModuleType | None:
+        work = _WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * len(contexts)
+        return self.backend.kernels_for(work) if self.segments else None
+
+    def _gathered(self) -> _Views:
+        """Made anew where a segment is another one than it was."""
+        if self._views.versions != self._versions():
+            ones = self.codebook.key_ones
+            told = [
+                matrix.addresses(each)
+                for segment in self.segments.values()
+                for matrix, each in zip(segment.layers, ones, strict=False)
+            ]
+            numbers = np.array([numbers for numbers, _ in told], dtype=np.int64)
+            self._views = _Views(self._versions(), numbers, tuple(arrays for _, arrays in told))
+        return self._views
+
+    def _told(self, views: _Views) -> tuple[Any, ...]:
+        return *self.codebook.compact, views.numbers, *self.codebook.tokens.compact
+
+    def _kept(self, most: int) -> Crowds:
+        """Made anew where a segment is another one than it was, or where they have become many."""
+        versions, kept = self._crowds
+        if versions != self._versions() or sum(crowds.size for crowds in kept.values()) > MOST_KEPT:
+            kept = {}
+            self._crowds = (self._versions(), kept)
+        return kept.get(most) or Crowds.nothing(self.configuration.longest, most)
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(segment.version for segment in self.segments.values())
+
+    def _plain(self, contexts: np.ndarray, top: int, patience: int = 0) -> tuple[Answers, np.ndarray]:
+        """Answers, and the layer at which each context is left for its many candidates: int64 (n,), -1 where it is
+        not."""
         symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         readings = [segment.read(symbols[: top + 1]) for segment in self.segments.values()]
         level, left = np.full((2, len(contexts)), -1, dtype=np.int64)
@@ -304,63 +323,17 @@ class WillshawMemory(Memory):
             rows, tokens, supports = _ranked(*self._candidates(asked, pending, readings))
             level[rows] = asked
             found.append((rows, tokens, supports))
-        return ranked_answers(found, level, most), left
-
-    def _with_crowds(self, contexts: np.ndarray, answers: Answers, left: np.ndarray, most: int) -> Answers:
-        """The answers, and those to the contexts that were left; of contexts that end alike one is asked, if none was
-        before."""
-        kept = self._kept_crowds()
-        if len(contexts) == 1:  # one prompt: what follows for many takes as long as the lookup
-            crowd = kept.answers.get((most, contexts[0, -self.configuration.spans[left[0]] :].tobytes()))
-            if crowd is not None:
-                row = np.zeros(crowd.tokens.size, dtype=np.int64)
-                return Answers(row, crowd.tokens, crowd.supports, np.array([crowd.level]), np.array([crowd.total]))
-        parts = [(answers.row, answers.token, answers.support)]
-        level, total = answers.level.copy(), answers.total.copy()
-        for asked in np.unique(left[left >= 0]).tolist():
-            rows = np.flatnonzero(left == asked)
-            ends = np.ascontiguousarray(contexts[rows, -self.configuration.spans[asked] :])
-            names, first, place = np.unique(
-                ends.view(np.dtype((np.void, ends.shape[1] * ends.itemsize))).reshape(-1),
-                return_index=True,
-                return_inverse=True,
-            )
-            keys = [(most, name.tobytes()) for name in names]
-            fresh = [i for i, key in enumerate(keys) if key not in kept.answers]
-            if fresh:
-                found, _ = self._ask(contexts[rows[first[fresh]]], asked, most, 0)
-                edges = np.searchsorted(found.row, np.arange(len(fresh) + 1)).tolist()
-                for i, at in enumerate(fresh):
-                    own = slice(edges[i], edges[i + 1])
-                    numbers = found.token[own].copy(), found.support[own].copy()
-                    kept.keep(keys[at], Crowd(*numbers, int(found.level[i]), int(found.total[i])))
-            crowds = [kept.answers[key] for key in keys]
-            level[rows] = np.array([crowd.level for crowd in crowds])[place]
-            total[rows] = np.array([crowd.total for crowd in crowds])[place]
-            many = np.array([crowd.tokens.size for crowd in crowds])
-            owner, number = self.backend.ragged(many[place])
-            where = (np.cumsum(many) - many)[place][owner] + number
-            tokens, supports = (np.concatenate([getattr(c, n) for c in crowds]) for n in ("tokens", "supports"))
-            parts.append((rows[owner], tokens[where], supports[where]))
-        row, token, support = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        order = np.argsort(row, kind="stable")
-        return Answers(row[order], token[order], support[order], level, total)
-
-    def _kept_crowds(self) -> Crowds:
-        """Made anew where a segment is another one than it was, or where they have become many."""
-        versions = tuple(segment.version for segment in self.segments.values())
-        if self._crowds.versions != versions or self._crowds.full:
-            self._crowds = Crowds(versions)
-        return self._crowds
+        return Answers.ranked(found, level), left
 
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
-        kernels = self.backend.kernels_for(_WORK_OF_A_LOOKUP)
+        kernels = self._kernels_for(context[None])
         if kernels is not None:
-            return any(segment.follows(kernels, context, token, level) for segment in self.segments.values())
+            code, views = self.codebook.tokens.codes[token], self._gathered()
+            return bool(kernels.follows(context, code, level, *self.codebook.compact, views.numbers))
         symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
         place, asked = (self.backend.to_device(np.array([number])) for number in (0, token))
         return any(
-            bool(segment.read(symbols).supports(level, place, asked)[level] > 0) for segment in self.segments.values()
+            bool((segment.read(symbols).supports(level, place, asked) > 0).all()) for segment in self.segments.values()
         )
 
     def _candidates(

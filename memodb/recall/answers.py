@@ -150,14 +150,8 @@ def lookup(collection: Collection, contexts: Any, k: int = 10) -> Lookup:
     _require_positive("k", k)
     tokens, lengths = _context_rows(contexts, collection.configuration.vocabulary)
     with collection.reading() as memory:
-        answers = memory.lookup(memory.framed(tokens, lengths), most=k)
-    place = np.arange(answers.row.size) - answers.starts[answers.row]
-    shown = place < k
-    token_ids = np.full((lengths.size, k), -1, dtype=np.int64)
-    support = np.zeros((lengths.size, k), dtype=np.int64)
-    token_ids[answers.row[shown], place[shown]] = answers.token[shown]
-    support[answers.row[shown], place[shown]] = answers.support[shown]
-    return Lookup(token_ids, support, memory.context_lengths(answers.level, lengths))
+        best = memory.best(memory.framed(tokens, lengths), k)
+    return Lookup(best.token, best.support, memory.context_lengths(best.level, lengths))
 
 
 def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -170,7 +164,8 @@ def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64]
         held = contexts != -1
         if bool((held[:, :-1] & ~held[:, 1:]).any()):
             raise InvalidInput("contexts are right-aligned: -1 pads a row on its left only")
-        tokens, lengths = contexts[held], held.sum(axis=1)
+        lengths = held.sum(axis=1)
+        tokens = contexts[held] if lengths.sum() < contexts.size else contexts.reshape(-1)
     else:
         try:
             rows = [np.asarray(row) for row in contexts]
@@ -226,7 +221,8 @@ def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tup
 
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
     ahead_too = len(ids) + 1 in memory.configuration.spans
-    answers = memory.lookup(_framed(memory, ids), most=None if ahead_too else k)
+    context = _framed(memory, ids)
+    answers = memory.lookup(context) if ahead_too else memory.best(context, k).answers
     length = int(memory.context_lengths(answers.level, np.array([len(ids)]))[0])
     tokens, supports = answers.token, answers.support
     total = int(answers.total[0])
@@ -251,8 +247,8 @@ def _look_ahead(
     level = memory.configuration.spans.index(len(ids) + 1)
     possible = np.flatnonzero(tokens < memory.configuration.end)
     rows = np.column_stack([np.tile(ids, (possible.size, 1)), tokens[possible]])
-    answers = memory.lookup(memory.framed(rows.ravel(), np.full(possible.size, len(ids) + 1)), most=1)
-    support = np.where(answers.level < level, 0, answers.total)
+    best = memory.best(memory.framed(rows.ravel(), np.full(possible.size, len(ids) + 1)), 1)
+    support = np.where(best.level < level, 0, best.total)
     order = np.argsort(-support, kind="stable")
     order = order[support[order] > 0]
     return possible[order], support[order]

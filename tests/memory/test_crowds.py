@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, crowds, first_geometry, memory_for
+from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, first_geometry, memory_for, willshaw_memory
 from memodb.memory.backend import FastBackend
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -41,20 +42,24 @@ def contexts_of(memory: Memory) -> np.ndarray:
 
 
 def assert_as_if_found_again(memory: Memory) -> None:
-    """The best few, asked twice, are the first of the whole list, which is never kept."""
+    """The best few, asked twice, are the first of the whole list, which is never kept, and is that of plain NumPy."""
     contexts = contexts_of(memory)
+    plain: Any = memory_for(Backend(), CONFIGURATION, bytes(32))
+    plain.segments = memory.segments
     for deepest in (None, 1):
-        whole = memory.lookup(contexts, deepest)
+        whole, expected = memory.lookup(contexts, deepest), plain.lookup(contexts, deepest)
+        for name in ("row", "token", "support", "level", "total"):
+            assert np.array_equal(getattr(whole, name), getattr(expected, name)), name
         for most in (1, 10, 1000):
             listed = np.arange(whole.row.size) - whole.starts[whole.row] < most
             for _ in range(2):
-                few = memory.lookup(contexts, deepest, most)
+                few = memory.best(contexts, most, deepest).answers
                 for name in ("row", "token", "support"):
                     assert np.array_equal(getattr(few, name), getattr(whole, name)[listed]), (name, most)
                 assert np.array_equal(few.level, whole.level)
                 assert np.array_equal(few.total, whole.total)
             for number in range(0, len(contexts), 37):  # one by one, as prompts are
-                alone, own = memory.lookup(contexts[number : number + 1], deepest, most), few.row == number
+                alone, own = memory.best(contexts[number : number + 1], most, deepest).answers, few.row == number
                 assert not alone.row.any()
                 assert np.array_equal(alone.token, few.token[own])
                 assert np.array_equal(alone.support, few.support[own])
@@ -92,27 +97,50 @@ def test_they_are_found_anew_after_every_change(backend: Backend, segments: int)
 
 @BACKENDS
 def test_they_are_dropped_before_they_take_too_much(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowds, "_KEPT", 2000)
+    monkeypatch.setattr(willshaw_memory, "MOST_KEPT", 500)
+    memory: Any = memory_of(backend, 1)
+    sizes = set()
+    for row in contexts_of(memory):
+        memory.best(row[None], 10)
+        sizes.add(sum(crowds.size for crowds in memory._crowds[1].values()))
+    assert 400 < max(sizes) <= 500 + 4 + 2 * 10 + CONFIGURATION.longest
+    assert_as_if_found_again(memory)
+
+
+@BACKENDS
+def test_contexts_with_one_symbol_are_told_apart(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is found by a hash of a context, and given only where its tokens are the same."""
     memory: Any = memory_of(backend, 1)
     contexts = contexts_of(memory)
-    for row in contexts:
-        memory.lookup(row[None], None, 10)
-        assert len(memory._crowds.answers) <= 2000 // 64 + 1
-    assert_as_if_found_again(memory)
+    expected = memory.best(contexts, 10)
+    kept = memory._crowds[1][10]
+    assert kept.symbols.size > 20
+    wrong = replace(kept, contexts=np.roll(kept.contexts, 1, axis=0))
+    memory._crowds[1][10] = wrong
+    found = memory.best(contexts, 10)
+    for name in ("token", "support", "level", "total"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    # both are there now, with one symbol: the second is found too
+    assert memory._crowds[1][10].symbols.size > kept.symbols.size
+    assert (memory._ask(contexts, CONFIGURATION.layers, 10, 64)[1] < 0).all()
 
 
 @BACKENDS
 def test_what_is_kept_is_asked_once(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     memory: Any = memory_of(backend, 1)
     contexts = contexts_of(memory)
-    asked: list[int] = []
+    asked: list[bytes] = []
     ask = type(memory)._ask
-    monkeypatch.setattr(
-        type(memory), "_ask", lambda self, rows, *how: (asked.append(len(rows)), ask(self, rows, *how))[1]
-    )
-    memory.lookup(np.concatenate([contexts, contexts]), None, 10)
-    first, asked[:] = list(asked), []
-    memory.lookup(contexts, None, 10)
-    assert len(first) > 1
-    assert max(first[1:]) <= 300
-    assert asked == [len(contexts)]
+
+    def seen(memory: Any, rows: np.ndarray, layer: int, most: int, patience: int) -> Any:
+        if not patience:
+            asked.extend(row[-CONFIGURATION.spans[layer] :].tobytes() for row in rows)
+        return ask(memory, rows, layer, most, patience)
+
+    monkeypatch.setattr(type(memory), "_ask", seen)
+    memory.best(np.concatenate([contexts, contexts]), 10)
+    crowded, asked[:] = list(asked), []
+    memory.best(contexts, 10)
+    assert crowded
+    assert len(crowded) == len(set(crowded))
+    assert not asked

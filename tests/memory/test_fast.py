@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ import memodb
 from memodb.errors import BackendUnavailable, CorruptStore, InvalidConfiguration
 from memodb.memory import Backend, Batch, WillshawConfiguration, backend_for, first_geometry, memory_for
 from memodb.memory.backend import FastBackend
-from memodb.memory.codes import Keys
+from memodb.memory.codes import Keys, context_symbols
 from memodb.memory.willshaw import Votes, WillshawMatrix
 
 pytest.importorskip("numba", reason="numba is not installed")
@@ -123,8 +127,9 @@ def test_answers_are_the_same_in_the_same_order(oracle: Any, data: Any) -> None:
     lengths = np.array([len(row) for row in every], dtype=np.int64)
     contexts = np.concatenate([contexts, ours.framed(np.concatenate([*every, stored[:0]]), lengths)])
     for deepest in (None, 0, world.configuration.layers):
-        for most in (None, 1, 3):
-            same(ours.lookup(contexts, deepest, most), theirs.lookup(contexts, deepest, most))
+        same(ours.lookup(contexts, deepest), theirs.lookup(contexts, deepest))
+        for most in (1, 3):
+            same(ours.best(contexts, most, deepest).answers, theirs.best(contexts, most, deepest).answers)
     for _ in range(20):
         asked = contexts[data.draw(st.integers(0, len(contexts) - 1))]
         token = data.draw(st.integers(0, world.configuration.end))
@@ -190,7 +195,7 @@ def test_a_crowd_of_candidates_is_ranked_the_same(settings: dict[str, int], segm
     contexts = np.concatenate([contexts, ours.framed(np.array([7, 9, 7]), np.array([1, 2]))])
     assert len(contexts) > 2048
     same(ours.lookup(contexts), theirs.lookup(contexts))
-    same(ours.lookup(contexts, most=70), theirs.lookup(contexts, most=70))
+    same(ours.best(contexts, 70).answers, theirs.best(contexts, 70).answers)
     assert ours.lookup(contexts[-2:-1]).row.size > 2000
     same(ours.lookup(contexts[:0]), theirs.lookup(contexts[:0]))
 
@@ -205,18 +210,71 @@ def test_the_best_few_are_those_of_the_whole_list() -> None:
         segment = memory.new_segment(first_geometry(configuration, 0, 30_000))
         segment.add(segment.contribution(Batch.of(documents)))
         memory.segments["a"] = segment
-        contexts = memory.framed(np.arange(1, 60), np.ones(59, dtype=np.int64))
+        contexts = memory.framed(np.arange(500), np.ones(500, dtype=np.int64))
         whole = memory.lookup(contexts, 0)
-        assert np.array_equal(whole.total, np.bincount(whole.row, weights=whole.support, minlength=59))
+        assert np.array_equal(whole.total, np.bincount(whole.row, weights=whole.support, minlength=500))
         assert np.diff(whole.starts).max() > 150
+        assert ((np.diff(whole.starts) > 3) & (np.diff(whole.starts) < 20)).sum() > 50
         for most in (1, 3, 64, 65, 100):
-            few = memory.lookup(contexts, 0, most)
+            few = memory.best(contexts, most, 0).answers
             kept = np.arange(whole.row.size) - whole.starts[whole.row] < most
             assert np.array_equal(few.row, whole.row[kept])
             assert np.array_equal(few.token, whole.token[kept])
             assert np.array_equal(few.support, whole.support[kept])
             assert np.array_equal(few.total, whole.total)
             assert np.array_equal(few.level, whole.level)
+
+
+@pytest.mark.parametrize("backend", [FastBackend(worth=0), Backend()], ids=["fast", "plain"])
+def test_ties_are_broken_where_the_candidate_is(backend: Backend) -> None:
+    """By the shorter context in the segments that answer the token to the longer one, and in no others."""
+    configuration = WillshawConfiguration(vocabulary=20, heads=2, layers=1, columns=4096)
+    memory = memory_for(backend, configuration, SEED)
+    x, y, z, a, b, c = 1, 2, 3, 4, 5, 6
+    parts = [[(x, y, a), (x, y, b)], [(x, y, c), (z, y, b), (z, y, b)]]
+    for number, texts in enumerate(parts):
+        segment = memory.new_segment(first_geometry(configuration, number, 1000))
+        documents = [(10 * number + place + 1, np.array(text)) for place, text in enumerate(texts)]
+        segment.add(segment.contribution(Batch.of(documents)))
+        memory.segments[str(number)] = segment
+    asked = memory.framed(np.array([x, y]), np.array([2]))
+    assert memory.best(asked, 3).token.tolist() == [[a, b, c]]
+    assert memory.lookup(asked).token.tolist() == [a, b, c]
+
+
+@pytest.mark.parametrize("backend", [FastBackend(worth=0), Backend()], ids=["fast", "plain"])
+def test_a_token_follows_where_all_layers_of_one_segment_say_so(backend: Backend, oracle: Any) -> None:
+    """In matrices so full that each layer answers much that was never stored."""
+    configuration = WillshawConfiguration(vocabulary=40, heads=2, layers=2, columns=256, false_recall=0.5)
+    generator = np.random.default_rng(3)
+    documents = tuple((number + 1, tuple(generator.integers(0, 40, 60).tolist())) for number in range(20))
+    memory = oracle.World(configuration, documents, (6, 6, 6, 6)).memory([documents[:9], documents[9:]], backend)
+    contexts = memory.framed(generator.integers(0, 40, 24), np.full(6, 4))
+    symbols = context_symbols(contexts, memory.codebook.contexts)
+    alone = 0
+    for level in range(3):
+        expected, top = (
+            np.zeros((6, configuration.answers), dtype=bool),
+            np.zeros((6, configuration.answers), dtype=bool),
+        )
+        for segment in memory.segments.values():
+            reading = segment.read(symbols)
+            expected[reading.candidates(level, np.arange(6))] = True
+            top[memory.codebook.tokens.decode(segment.layers[level].read(*reading.keys[level]))] = True
+        alone += int((top & ~expected).sum())
+        found = [[memory.follows(row, token, level) for token in range(configuration.answers)] for row in contexts]
+        assert np.array_equal(found, expected)
+    assert alone > 20
+
+
+def test_a_memory_of_nothing_answers_nothing() -> None:
+    """Also where kernels are at hand: they are told of matrices, and there are none."""
+    for backend in (FastBackend(worth=0), Backend()):
+        memory = memory_for(backend, WillshawConfiguration(vocabulary=9, heads=2, layers=1), SEED)
+        contexts = memory.framed(np.array([1, 2]), np.array([2]))
+        assert not memory.lookup(contexts).token.size
+        assert memory.best(contexts, 2).token.tolist() == [[-1, -1]]
+        assert not memory.follows(contexts[0], 3, 0)
 
 
 def test_they_are_imported_when_that_is_worth_it() -> None:
@@ -267,6 +325,31 @@ def test_machine_code_that_cannot_be_kept_is_made_again(in_process: Any) -> None
         "print(int(ones.sum()))"
     )
     assert in_process(source).strip() == "2"
+
+
+def test_machine_code_is_made_again_where_any_source_is_another(tmp_path: Path) -> None:
+    """Kernels are made of several files; numba looks at one."""
+    shutil.copytree(Path(memodb.__file__).parent, tmp_path / "memodb", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (
+        "import numpy as np\n"
+        "from memodb.memory import fast\n"
+        "words, ones = np.zeros(8, dtype=np.uint64), np.zeros(2, dtype=np.int32)\n"
+        "pair = np.array([1], dtype=np.uint64), np.array([0]), np.array([[3, 200]], dtype=np.int16)\n"
+        "fast.ones_with(words, ones, 256, *pair, np.array([1, 3, 5], dtype=np.uint64), 1)\n"
+        "print(sum(fast.ones_with.stats.cache_hits.values()), fast.__file__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["PYTHONPATH"] = str(tmp_path)
+    found = []
+    for changed in (None, None, "fast/compiling.py", None, "codes.py"):
+        if changed:
+            with (tmp_path / "memodb" / "memory" / changed).open("a") as file:
+                file.write("# changed\n")
+        command = [sys.executable, "-c", source]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+        assert str(tmp_path) in done.stdout, done.stderr
+        found.append(done.stdout.split()[0])
+    assert found == ["0", "1", "0", "1", "0"]
 
 
 def test_fast_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ What bounds them is memory, not arithmetic: a pair touches s*q cells, a context 
 (docs/benchmarks.md has the calculation).
 """
 
-from memodb.memory.fast.reading import documents, follows, lookup
+from memodb.memory.fast.answering import follows, lookup
+from memodb.memory.fast.reading import documents
 from memodb.memory.fast.writing import add, ones_with, pack, put_back, subtract, unpack
 
 __all__ = ["add", "documents", "follows", "lookup", "ones_with", "pack", "put_back", "subtract", "unpack"]

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from memodb.memory import codes
 
-__all__ = ["LARGE", "ONE", "appended", "compiled", "count_of", "finalise", "select_rows"]
+__all__ = [
+    "LARGE",
+    "ONE",
+    "appended",
+    "bytes_at",
+    "compiled",
+    "count_of",
+    "finalise",
+    "lowest",
+    "numbers_at",
+    "ones_of",
+    "select_rows",
+    "words_at",
+]
 
 LARGE = 15
 ONE = np.uint64(1)
 
 
+def _sources() -> str:
+    """Digest of every source that goes into the machine code."""
+    room = files("memodb.memory")
+    kernels = sorted(path.name for path in (room / "fast").iterdir() if path.name.endswith(".py"))
+    paths = [*(room / "fast" / name for name in kernels), room / "codes.py", room / "willshaw.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+_SOURCES = _sources()
+
+
 def compiled(function: Any) -> Any:
-    """With machine code that is kept for other processes, and without the interpreter's lock."""
+    """With machine code that is kept for other processes, and without the interpreter's lock.
+
+    A function becomes part of those that call it: what is passed to it is counted as a reference each time otherwise,
+    which takes longer than the work of most.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
     try:
-        return njit(cache=True, nogil=True)(function)
+        kernel = njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to keep the machine code: each process makes its own
-        return njit(nogil=True)(function)
+        return njit(**options)(function)
+    # numba looks whether the function's own file is another than it was, and these are made of several
+    kernel._cache._cache_file._source_stamp = _SOURCES
+    return kernel
 
 
 finalise = compiled(codes.finalise)
@@ -33,20 +69,22 @@ def count_of(cells: Any, cell: Any) -> Any:
 
 
 @compiled
-def select_rows(symbol: Any, multipliers: Any, band: Any, ones: Any, columns: Any, rows: Any) -> Any:
-    """:func:`memodb.memory.codes.select_rows` of one symbol: fills ``rows``, returns the rotation."""
-    rotation = np.int64(0)
-    wide = np.uint64(band)
-    for word in range(multipliers.size - 1):
-        drawn = finalise(symbol * multipliers[word] + multipliers[-1])
+def select_rows(
+    symbol: Any, selectors: Any, number: Any, band: Any, ones: Any, columns: Any, rows: Any, place: Any
+) -> None:
+    """:func:`memodb.memory.codes.select_rows` of one symbol, by the selector of this number: ``rows[place]`` becomes
+    its ``ones`` rows and, behind them, its rotation."""
+    words = ones // 2 + 1
+    wide, behind = np.uint64(band), selectors[number, words]
+    for word in range(words):
+        drawn = finalise(symbol * selectors[number, word] + behind)
         for half in range(2):
-            number = drawn >> np.uint64(32) if half == 0 else drawn & np.uint64(0xFFFFFFFF)
-            place = 2 * word + half
-            if place < ones:
-                rows[place] = np.int64((number * wide) >> np.uint64(32)) + place * band
-            elif place == ones:
-                rotation = np.int64(number & np.uint64(columns - 1))
-    return rotation
+            drew = drawn >> np.uint64(32) if half == 0 else drawn & np.uint64(0xFFFFFFFF)
+            at = 2 * word + half
+            if at < ones:
+                rows[place, at] = np.int64((drew * wide) >> np.uint64(32)) + at * band
+            elif at == ones:
+                rows[place, at] = np.int64(drew & np.uint64(columns - 1))
 
 
 @compiled
@@ -58,3 +96,48 @@ def appended(found: Any, count: Any, item: Any) -> Any:
         found = wider
     found[count] = item
     return found, count + 1
+
+
+@compiled
+def ones_of(word: Any) -> Any:
+    """Bits of a word that are set. (LLVM knows this way of counting them and takes one instruction.)"""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def lowest(word: Any) -> Any:
+    """Number of the lowest bit that is set: there are so many below it."""
+    return ones_of(~word & (word - ONE))
+
+
+def _typed(typing: Any, address: Any) -> Any:
+    """What lies at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+_pointer: Any = intrinsic(_typed)
+
+
+@compiled
+def words_at(address: Any, rows: Any, words: Any) -> Any:
+    """The uint64 (rows, words) that lie at an address: matrices of any number of segments are told so."""
+    return carray(_pointer(address), (rows, words), np.uint64)
+
+
+@compiled
+def bytes_at(address: Any, size: Any) -> Any:
+    """The uint8 (size,) that lie at an address."""
+    return carray(_pointer(address), (size,), np.uint8)
+
+
+@compiled
+def numbers_at(address: Any, size: Any) -> Any:
+    """The int64 (size,) that lie at an address."""
+    return carray(_pointer(address), (size,), np.int64)

@@ -1,0 +1,498 @@
+"""Answers of all segments of a memory: the longest context that any of them knows, its candidates, supports, order.
+
+Arrays are passed one by one, rows of them by number, and none is given back: what comes out of a tuple, a slice or a
+function, or is named anew in a loop, is counted as a reference each time, which takes as long as all the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memodb.memory.fast.compiling import (
+    LARGE,
+    ONE,
+    bytes_at,
+    compiled,
+    count_of,
+    finalise,
+    numbers_at,
+    select_rows,
+    words_at,
+)
+from memodb.memory.fast.reading import CROWD, common_words, decode, holds, look, pairs_of, turned_back
+from memodb.memory.willshaw import NARROWED
+
+__all__ = ["follows", "lookup"]
+
+_MANY = 16
+"""Candidates from which on the least count of every column is cheaper to find than that of each candidate."""
+_FEW = 64
+"""Candidates up to which choosing the best is faster than ordering all."""
+
+# What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
+_PRESENCE, _BAND, _CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
+
+
+@compiled
+def _symbols(contexts: Any, i: Any, token: Any, layers: Any, below: Any, symbols: Any) -> None:
+    """:func:`memodb.memory.codes.context_symbols` of context ``i``; ``below`` is scratch of its length."""
+    count = contexts.shape[1]
+    for at in range(count):
+        below[at] = finalise(np.uint64(contexts[i, at]) * token[0] + token[1])
+    symbols[0] = below[count - 1]
+    for level in range(layers.shape[0]):
+        heads = layers.shape[1] - 1
+        count //= heads
+        for at in range(count):
+            total = layers[level, heads]
+            for j in range(heads):
+                total += below[at * heads + j] * layers[level, j]
+            below[at] = finalise(total)
+        symbols[level + 1] = below[count - 1]
+
+
+@compiled
+def _large_support(
+    matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any, rotation: Any
+) -> Any:
+    """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts."""
+    size = matrices[m, _LARGE_SIZE]
+    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
+    starts = numbers_at(matrices[m, _LARGE_STARTS], (matrices[m, _BAND] * ones >> NARROWED) + 2)
+    least = np.int64(0x7FFFFFFFFFFFFFFF)
+    for r in range(ones):
+        row = rows[m, r]
+        for j in range(codes.shape[1]):
+            cell = row * columns + ((np.int64(codes[place, j]) + rotation) & (columns - 1))
+            low, high = starts[row >> NARROWED], starts[(row >> NARROWED) + 1]
+            while low < high:
+                middle = (low + high) >> 1
+                if large[middle] < cell:
+                    low = middle + 1
+                else:
+                    high = middle
+            least = min(least, counts[low])
+    return least
+
+
+@compiled
+def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any) -> Any:
+    """Least count of a pair's cells in matrix ``m``."""
+    rotation = rows[m, ones]
+    cells = bytes_at(matrices[m, _CELLS], matrices[m, _BAND] * ones * columns >> 1)
+    least = np.int64(LARGE)
+    for j in range(codes.shape[1]):
+        column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
+        for r in range(ones):
+            held = count_of(cells, rows[m, r] * columns + column)
+            if held < least:
+                least = held
+                if held <= 1:  # a cell that is set counts 1 at least
+                    return least
+    if least == LARGE:
+        least = _large_support(matrices, m, codes, place, rows, ones, columns, rotation)
+    return least
+
+
+@compiled
+def _minima(matrices: Any, m: Any, rows: Any, ones: Any, columns: Any, spare: Any, layer: Any, least: Any) -> None:
+    """The least count of each column over a context's rows in matrix ``m``, turned back, into ``least[layer]``."""
+    cells, rotation = bytes_at(matrices[m, _CELLS], matrices[m, _BAND] * ones * columns >> 1), rows[m, ones]
+    start = rows[m, 0] * columns
+    for c in range(0, columns, 2):
+        pair = cells[(start + c) >> 1]
+        spare[c], spare[c + 1] = pair & 15, pair >> 4
+    for r in range(1, ones):
+        start = rows[m, r] * columns
+        for c in range(0, columns, 2):
+            pair = cells[(start + c) >> 1]
+            spare[c], spare[c + 1] = min(spare[c], pair & 15), min(spare[c + 1], pair >> 4)
+    for c in range(columns):
+        least[layer, c] = spare[(c + rotation) & (columns - 1)]
+
+
+@compiled
+def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
+    """Whether candidate a ranks before b: by the top layer's support, then by those below, then by token."""
+    for layer in range(level, -1, -1):
+        if supports[layer, a] != supports[layer, b]:
+            return supports[layer, a] > supports[layer, b]
+    return tokens[a] < tokens[b]
+
+
+@compiled
+def _tied(supports: Any, level: Any, layer: Any, count: Any, a: Any) -> Any:
+    """Whether another candidate has the same supports in the layers from ``level`` down to ``layer``."""
+    for b in range(count):
+        if b != a:
+            same = True
+            for each in range(level, layer - 1, -1):
+                if supports[each, a] != supports[each, b]:
+                    same = False
+                    break
+            if same:
+                return True
+    return False
+
+
+@compiled
+def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare: Any) -> None:
+    """Merge sort of the candidates' numbers, best first, into ``order``."""
+    for i in range(count):
+        order[i] = i
+    width = 1
+    while width < count:
+        for low in range(0, count, 2 * width):
+            middle, high = min(low + width, count), min(low + 2 * width, count)
+            left, right = low, middle
+            for at in range(low, high):
+                if left < middle and (
+                    right >= high or not _precedes(supports, tokens, level, order[right], order[left])
+                ):
+                    spare[at] = order[left]
+                    left += 1
+                else:
+                    spare[at] = order[right]
+                    right += 1
+        order[:count] = spare[:count]
+        width *= 2
+
+
+@compiled
+def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: Any) -> None:
+    """The numbers of the ``most`` best of more candidates, best first: each is put into its place among those."""
+    held = 0
+    for candidate in range(count):
+        if held == most and not _precedes(supports, tokens, level, candidate, order[held - 1]):
+            continue
+        place = held if held < most else most - 1
+        while place > 0 and _precedes(supports, tokens, level, candidate, order[place - 1]):
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = candidate
+        held = min(held + 1, most)
+
+
+@compiled
+def _recall(
+    symbols: Any,
+    asked: Any,
+    contexts: Any,
+    i: Any,
+    heads: Any,
+    kept_symbols: Any,
+    kept_asked: Any,
+    kept_contexts: Any,
+) -> Any:
+    """Where what is kept of a context that is left at layer ``asked`` is; -1 where nothing is."""
+    span = 1
+    for _ in range(asked):
+        span *= heads
+    place = np.searchsorted(kept_symbols, symbols[asked])
+    while place < kept_symbols.size and kept_symbols[place] == symbols[asked]:
+        same = kept_asked[place] == asked
+        for at in range(contexts.shape[1] - span, contexts.shape[1]):
+            same &= kept_contexts[place, at] == contexts[i, at]
+        if same:
+            return place
+        place += 1
+    return -1
+
+
+@compiled
+def follows(
+    context: Any,
+    code: Any,
+    level: int,
+    columns: int,
+    token: Any,
+    layers: Any,
+    selectors: Any,
+    key_ones: Any,
+    matrices: Any,
+) -> Any:
+    """Whether layers 0..level of any one segment answer the token of this ``code`` (q,) to a context (h^l,)."""
+    symbols = np.empty(layers.shape[0] + 1, dtype=np.uint64)
+    rows = np.empty((1, key_ones.max() + 1), dtype=np.int64)
+    below = np.empty(context.size, dtype=np.uint64)
+    _symbols(context.reshape((1, -1)), 0, token, layers, below, symbols)
+    for first in range(0, matrices.shape[0], key_ones.size):
+        held = ONE
+        for layer in range(level + 1):
+            m, ones = first + layer, key_ones[layer]
+            band = matrices[m, _BAND]
+            presence = words_at(matrices[m, _PRESENCE], band * ones, columns >> 6)
+            select_rows(symbols[layer], selectors, layer, band, ones, columns, rows, 0)
+            for r in range(ones):
+                for j in range(code.size):
+                    column = (np.int64(code[j]) + rows[0, ones]) & (columns - 1)
+                    held &= presence[rows[0, r], column >> 6] >> np.uint64(column & 63)
+        if held:
+            return True
+    return False
+
+
+@compiled
+def _read(
+    contexts: Any,
+    i: Any,
+    top: Any,
+    token: Any,
+    layers: Any,
+    selectors: Any,
+    key_ones: Any,
+    matrices: Any,
+    symbols: Any,
+    rows: Any,
+    agreed: Any,
+    reach: Any,
+    below: Any,
+    common: Any,
+) -> Any:
+    """Ask every layer of every segment: the highest layer in which any has columns left, -1 where none has."""
+    words = common.size
+    _symbols(contexts, i, token, layers, below, symbols)
+    known = -1
+    for s in range(reach.size):
+        reach[s] = -1
+        for layer in range(top + 1):
+            m, ones = s * key_ones.size + layer, key_ones[layer]
+            band = matrices[m, _BAND]
+            select_rows(symbols[layer], selectors, layer, band, ones, words << 6, rows, m)
+            common_words(words_at(matrices[m, _PRESENCE], band * ones, words), rows, m, ones, common)
+            left = np.uint64(0)
+            for w in range(words):
+                turned = turned_back(common, rows[m, ones], w)
+                if layer:
+                    turned &= agreed[m - 1, w]
+                agreed[m, w] = turned
+                left |= turned
+            if not left:
+                break
+            reach[s] = layer
+        known = max(known, reach[s])
+    return known
+
+
+@compiled
+def _find(
+    asked: Any,
+    patience: Any,
+    each: Any,
+    agreed: Any,
+    reach: Any,
+    codes: Any,
+    starts: Any,
+    found: Any,
+    edges: Any,
+) -> Any:
+    """Places of the candidates of one layer, segment by segment, into ``found``: how many; -1 if they are too many."""
+    count = 0
+    for s in range(reach.size):
+        if reach[s] >= asked:
+            m = s * each + asked
+            pairs = pairs_of(agreed, m, codes.shape[1])
+            if 0 < patience < pairs:
+                return -1
+            if pairs > CROWD:
+                count = look(agreed, m, codes, found, count)
+            elif pairs:
+                count = decode(agreed, m, codes, starts, found, count)
+        edges[s + 1] = count
+    return count
+
+
+@compiled
+def _weigh(
+    asked: Any,
+    key_ones: Any,
+    codes: Any,
+    members: Any,
+    matrices: Any,
+    rows: Any,
+    found: Any,
+    edges: Any,
+    least: Any,
+    spare: Any,
+    seats: Any,
+    tokens: Any,
+    places: Any,
+    supports: Any,
+) -> Any:
+    """Candidates of all segments, each once, and their supports in layer ``asked``; in a crowd, also in those below."""
+    columns = spare.size
+    crowded = edges[edges.size - 1] > _MANY
+    count = 0
+    for s in range(edges.size - 1):
+        first = s * key_ones.size
+        if crowded and edges[s] < edges[s + 1]:
+            for layer in range(asked + 1):
+                _minima(matrices, first + layer, rows, key_ones[layer], columns, spare, layer, least)
+        for c in range(edges[s], edges[s + 1]):
+            place = found[c]
+            item = np.int64(members[place])
+            seat = int(seats[item]) if seats.size else -1
+            if seat < 0:
+                seat = count
+                count += 1
+                tokens[seat], places[seat] = item, place
+                for layer in range(asked + 1):
+                    supports[layer, seat] = 0
+                if seats.size:
+                    seats[item] = seat
+            if not crowded:
+                m, ones = first + asked, key_ones[asked]
+                supports[asked, seat] += _support(matrices, m, codes, place, rows, ones, columns)
+                continue
+            for layer in range(asked + 1):
+                smallest = np.int64(LARGE)
+                for j in range(codes.shape[1]):
+                    smallest = min(smallest, np.int64(least[layer, codes[place, j]]))
+                if smallest == LARGE:
+                    m, ones = first + layer, key_ones[layer]
+                    smallest = _large_support(matrices, m, codes, place, rows, ones, columns, rows[m, ones])
+                supports[layer, seat] += smallest
+    if seats.size:
+        for c in range(count):
+            seats[tokens[c]] = -1
+    return count
+
+
+@compiled
+def _untie(
+    asked: Any,
+    count: Any,
+    key_ones: Any,
+    codes: Any,
+    matrices: Any,
+    rows: Any,
+    agreed: Any,
+    reach: Any,
+    places: Any,
+    supports: Any,
+) -> None:
+    """Of candidates with equal supports those in the layers below too, until they differ."""
+    columns = agreed.shape[1] << 6
+    for layer in range(asked - 1, -1, -1):
+        for c in range(count):
+            if _tied(supports, asked, layer + 1, count, c):
+                for s in range(reach.size):
+                    m = s * key_ones.size
+                    if reach[s] >= asked and holds(agreed, m + asked, codes, places[c]):
+                        supports[layer, c] += _support(
+                            matrices, m + layer, codes, places[c], rows, key_ones[layer], columns
+                        )
+
+
+@compiled
+def lookup(
+    contexts: Any,
+    top: int,
+    most: int,
+    patience: int,
+    tokens: Any,
+    supports: Any,
+    columns: int,
+    token: Any,
+    layers: Any,
+    selectors: Any,
+    key_ones: Any,
+    matrices: Any,
+    codes: Any,
+    members: Any,
+    starts: Any,
+    kept_symbols: Any,
+    kept_asked: Any,
+    kept_contexts: Any,
+    kept_levels: Any,
+    kept_totals: Any,
+    kept_tokens: Any,
+    kept_supports: Any,
+) -> Any:
+    """Answers to contexts (n, h^l), from the longest of the layers 0..top that any segment knows.
+
+    Parameters
+    ----------
+    most : int
+        Candidates of each context that are wanted; all where it is 0.
+    patience : int
+        Where it is not 0, a context for which more than so many pairs of columns of one segment would be looked at is
+        answered by what is kept, or left.
+    tokens, supports : int64 (m,)
+        Where the answers go: ``most`` places a context, filled from the first; or, where all are wanted, as many as
+        each has.
+    columns, token, layers, selectors, key_ones
+        Of the codebook: see :meth:`memodb.memory.willshaw_memory.WillshawCodebook.compact`.
+    matrices : int64 (segments * layers, 7)
+        See :meth:`memodb.memory.willshaw.WillshawMatrix.addresses`.
+    codes, members, starts
+        Of the tokens: see :attr:`memodb.memory.decoding.CodeTable.compact`.
+    kept_symbols, ...
+        See :attr:`memodb.memory.crowds.Crowds.compact`.
+
+    Returns
+    -------
+    done, needed, many, level, totals
+        Contexts that are answered: all, or those before the one for whose ``needed`` candidates there is no room. How
+        many answers each has, -1 where it is left; the layer that answers (or was left), -1 where none does; the sum of
+        all candidates' supports.
+    """
+    n, each = contexts.shape[0], key_ones.size
+    segments = matrices.shape[0] // each
+    level = np.full(n, -1, dtype=np.int64)
+    many, totals = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    symbols, below = np.empty(layers.shape[0] + 1, dtype=np.uint64), np.empty(contexts.shape[1], dtype=np.uint64)
+    rows = np.empty((matrices.shape[0], key_ones.max() + 1), dtype=np.int64)
+    agreed, common = np.empty((matrices.shape[0], columns >> 6), np.uint64), np.empty(columns >> 6, dtype=np.uint64)
+    reach, edges = np.empty(segments, dtype=np.int64), np.zeros(segments + 1, dtype=np.int64)
+    least, spare = np.empty((each, columns), dtype=np.uint8), np.empty(columns, dtype=np.uint8)
+    # where a token is among the candidates, because several segments may answer it
+    seats = np.full(codes.shape[0] if segments > 1 else 0, -1, dtype=np.int32)
+    room = codes.shape[0]  # taken only where it is used
+    found = np.empty(segments * room, dtype=np.int64)
+    named, places, held = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((each, room), np.int64)
+    order, other = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    end = 0
+    for i in range(n):
+        known = _read(
+            contexts, i, top, token, layers, selectors, key_ones, matrices, symbols, rows, agreed, reach, below, common
+        )
+        for asked in range(known, -1, -1):
+            count = _find(asked, patience, each, agreed, reach, codes, starts, found, edges)
+            if count < 0:
+                heads = layers.shape[1] - 1
+                place = _recall(symbols, asked, contexts, i, heads, kept_symbols, kept_asked, kept_contexts)
+                level[i], many[i] = asked, -1
+                if place >= 0:
+                    level[i], totals[i], many[i] = kept_levels[place], kept_totals[place], 0
+                    while many[i] < most and kept_tokens[place, many[i]] >= 0:
+                        tokens[i * most + many[i]] = kept_tokens[place, many[i]]
+                        supports[i * most + many[i]] = kept_supports[place, many[i]]
+                        many[i] += 1
+                break
+            if not count:
+                continue
+            crowded = count > _MANY
+            count = _weigh(
+                asked, key_ones, codes, members, matrices, rows, found, edges, least, spare, seats, named, places, held
+            )
+            if count > 1 and not crowded:
+                _untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, places, held)
+            level[i] = asked
+            many[i] = min(count, most) if most else count
+            if most < count and 0 < most <= _FEW:
+                _best(held, named, asked, count, most, order)
+            else:
+                _rank(held, named, asked, count, order, other)
+            at = i * most if most else end
+            end = at + many[i]
+            if end > tokens.size:
+                return i, end - at, many, level, totals
+            for c in range(many[i]):
+                tokens[at + c], supports[at + c] = named[order[c]], held[asked, order[c]]
+            for c in range(count):
+                totals[i] += held[asked, c]
+            break
+    return n, 0, many, level, totals
