@@ -13,6 +13,7 @@ Appending is 6 % faster, and a store of documentation takes 180 bytes of memory 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +25,9 @@ BATCH_TOKENS = 1 << 16
 """Tokens memorised in one step: bounds the temporaries at about 100 MB."""
 
 _BATCH_DOCUMENTS = 1 << 13
+
+_BATCHES_AT_ONCE = 16
+"""Batches whose votes, 64 bytes a token, are added together: one pass over a segment's rows for a million tokens."""
 
 GROWTH = 1.5
 """Pairs that a grown segment has room for, over those that it must hold."""
@@ -51,9 +55,10 @@ def memorise(memory: Memory, geometry: Geometry, documents: Documents) -> Segmen
 
 
 def extend(segment: Segment, documents: Documents) -> Segment:
-    """The same segment with these documents added, in batches."""
-    for batch in batches(documents):
-        segment.add(segment.contribution(batch))
+    """The same segment with these documents added, some batches at a time."""
+    every = batches(documents)
+    while group := list(islice(every, _BATCHES_AT_ONCE)):
+        segment.add(*segment.contributions(group))
     return segment
 
 
@@ -78,8 +83,7 @@ def grown_segment(
 
     def filled(geometry: Geometry) -> Segment:
         segment = memorise(memory, geometry, documents())
-        for contribution in arriving:
-            segment.add(contribution)
+        segment.add(*arriving)
         return segment
 
     fresh = sum(contribution.tokens for contribution in arriving)

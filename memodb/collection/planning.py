@@ -149,6 +149,6 @@ def publish(segments: dict[str, Segment], changes: dict[str, Change]) -> None:
         segment = change.replacement or change.segment
         for contribution in change.subtract:
             segment.subtract(contribution)
-        for contribution in change.add:
-            segment.add(contribution)
+        if change.add:
+            segment.add(*change.add)
         segments[segment_id] = segment

@@ -190,6 +190,10 @@ class Segment(ABC):
 
     def contributions(self, batches: Iterable[Batch]) -> list[Contribution]:
         """What each of several batches adds; dense sums are held once, by the first."""
+        if not self.correlations:
+            every = list(batches)
+            tokens = sum(int(batch.tokens.size) for batch in every)
+            return self.codebook.backend.each(self.contribution, every, size=tokens)
         found: list[Contribution] = []
         for batch in batches:
             fresh = self.contribution(batch)
@@ -214,16 +218,21 @@ class Segment(ABC):
         at = int(self.codebook.backend.xp.searchsorted(symbols, np.uint64(symbol)))
         return at < symbols.size and int(symbols[at]) == symbol
 
-    def add(self, contribution: Contribution) -> None:
-        """Memorise: add a contribution."""
+    def add(self, *contributions: Contribution) -> None:
+        """Memorise: add contributions. Together they take less time than one after another."""
         xp = self.codebook.backend.xp
-        parts = list(zip(self.matrices, contribution.votes, strict=True))
-        self.codebook.backend.each(lambda part: part[0].add(part[1]), parts, size=contribution.tokens)
-        if contribution.correlations:
-            for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
-                correlation += update
-        self.symbols = xp.sort(xp.concatenate([self.symbols, contribution.symbols]))
-        self.tokens += contribution.tokens
+        tokens = sum(contribution.tokens for contribution in contributions)
+        parts = [
+            (matrix, [contribution.votes[number] for contribution in contributions])
+            for number, matrix in enumerate(self.matrices)
+        ]
+        self.codebook.backend.each(lambda part: part[0].add(*part[1]), parts, size=tokens)
+        for contribution in contributions:
+            if contribution.correlations:
+                for correlation, update in zip(self.correlations, contribution.correlations, strict=True):
+                    correlation += update
+        self.symbols = xp.sort(xp.concatenate([self.symbols, *(each.symbols for each in contributions)]))
+        self.tokens += tokens
         self._changed()
 
     def subtract(self, contribution: Contribution) -> None:

@@ -34,6 +34,8 @@ __all__ = ["LARGE", "NARROWED", "Tally", "Votes", "WillshawMatrix", "halves", "t
 LARGE = 15
 NARROWED = 4
 """Of how many rows (as a power of two) the kernels are told where in the table of large counts they begin."""
+_CELLS_OF_A_HIT = 16
+"""Cells that counting row by row goes through in the time in which counting pair by pair finds one."""
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
 
 
@@ -92,9 +94,25 @@ class Votes:
         self, backend: Backend, symbols: Array, values: Array, codes: Array, selector: np.ndarray, ones: int
     ) -> None:
         self._backend = backend
+        self._codes = codes
         self.hits = int(symbols.size) * ones * codes.shape[1]
         self.pairs = symbols, values, codes.astype(np.int16), selector, ones
         self._tally: tuple[int, int, Tally] | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Votes]) -> Votes:
+        """What several sets of documents add to the same matrix, as one; a table of codes that they share is kept once."""
+        first, xp = parts[0], parts[0]._backend.xp
+        begins: dict[int, int] = {}
+        tables: list[Array] = []
+        for part in parts:
+            if id(part._codes) not in begins:
+                begins[id(part._codes)] = sum(map(len, tables))
+                tables.append(part._codes)
+        symbols = xp.concatenate([part.pairs[0] for part in parts])
+        values = xp.concatenate([part.pairs[1] + begins[id(part._codes)] for part in parts])
+        codes = tables[0] if len(tables) == 1 else xp.concatenate(tables)
+        return cls(first._backend, symbols, values, codes, *first.pairs[3:])
 
     def tally(self, rows: int, columns: int) -> Tally:
         """The cells that are hit in a matrix of this shape, and how often; kept until another shape is asked for."""
@@ -148,8 +166,22 @@ class WillshawMatrix:
         found: Array = (self.cells[cells >> 1] >> ((cells & 1) << 2).astype(np.uint8)) & np.uint8(LARGE)
         return found
 
-    def add(self, part: Tally | Votes) -> None:
+    def add(self, *parts: Tally | Votes) -> None:
         """Add what documents vote for to the counts."""
+        votes = [part for part in parts if isinstance(part, Votes)]
+        hits = sum(part.hits for part in votes)
+        kernels = self._kernels_for(votes)
+        much = hits * _CELLS_OF_A_HIT >= self.rows * self.columns and len(votes) == len(parts)
+        # where a count might reach what 32 bits hold, as only a table from elsewhere makes it, the slow way is the safe one
+        if kernels is None or not much or int(self.large_counts.max(initial=0)) + hits >= 1 << 31:
+            for part in parts:
+                self._add(part)
+            return
+        self.large, self.large_counts = kernels.add_many(
+            *self._views, self.large, self.large_counts, *Votes.joined(votes).pairs
+        )
+
+    def _add(self, part: Tally | Votes) -> None:
         kernels = self._kernels_for([part])
         counted = self._counted(part, None if kernels is None else kernels.add)
         old = self.counts_of(counted.cells)

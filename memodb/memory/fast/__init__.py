@@ -12,6 +12,18 @@ What bounds them is memory, not arithmetic: a pair touches s*q cells, a context 
 
 from memodb.memory.fast.answering import follows, lookup
 from memodb.memory.fast.reading import documents
-from memodb.memory.fast.writing import add, ones_with, pack, put_back, subtract, unpack
+from memodb.memory.fast.writing import add, add_many, distinct, ones_with, pack, put_back, subtract, unpack
 
-__all__ = ["add", "documents", "follows", "lookup", "ones_with", "pack", "put_back", "subtract", "unpack"]
+__all__ = [
+    "add",
+    "add_many",
+    "distinct",
+    "documents",
+    "follows",
+    "lookup",
+    "ones_with",
+    "pack",
+    "put_back",
+    "subtract",
+    "unpack",
+]

@@ -1,8 +1,9 @@
 """Adding pairs to a counting matrix, and taking them out; packing its counts for a tile.
 
 A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
-the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache.
-``symbols`` to ``ones`` are the fields of :class:`memodb.memory.willshaw.Votes`.
+the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache; what is
+much goes row by row, as one row does stay in the nearest. ``symbols`` to ``ones`` are the fields of
+:class:`memodb.memory.willshaw.Votes`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise
 
-__all__ = ["add", "ones_with", "pack", "put_back", "subtract", "unpack"]
+__all__ = ["add", "add_many", "distinct", "ones_with", "pack", "put_back", "subtract", "unpack"]
 
 
 @compiled
@@ -76,6 +77,105 @@ def add(
                 presence[cell >> 6] |= ONE << np.uint64(cell & 63)
             filled[row] += fresh
     return beyond[:left].copy()
+
+
+@compiled
+def _counted(word: Any) -> Any:
+    """Which of the sixteen counts of a word are above zero, a bit each: in pairs, in fours, in eights, and all."""
+    word = (word | word >> np.uint64(1) | word >> np.uint64(2) | word >> np.uint64(3)) & np.uint64(0x1111111111111111)
+    word = (word | word >> np.uint64(3)) & np.uint64(0x0303030303030303)
+    word = (word | word >> np.uint64(6)) & np.uint64(0x000F000F000F000F)
+    word = (word | word >> np.uint64(12)) & np.uint64(0x000000FF000000FF)
+    return (word | word >> np.uint64(24)) & np.uint64(0xFFFF)
+
+
+@compiled
+def _longer(found: Any, size: Any) -> Any:
+    """An array with room for so many numbers that begins like another."""
+    wider = np.empty(max(size, 2 * found.size), dtype=np.int64)
+    wider[: found.size] = found
+    return wider
+
+
+@compiled
+def add_many(
+    cells: Any,
+    presence: Any,
+    filled: Any,
+    columns: int,
+    large: Any,
+    large_counts: Any,
+    symbols: Any,
+    values: Any,
+    codes: Any,
+    selector: Any,
+    ones: int,
+) -> Any:
+    """Add 1 to every cell of each pair, whatever it counts; the new table of large counts, in order.
+
+    The pairs of a band are sorted by their rows (one pass counts, one puts them in their places); each row is then
+    counted where nothing else is in the way, and written once. Its cost grows with the rows too: it is for pairs that
+    hit a good part of them.
+    """
+    drawn = np.empty(symbols.size, dtype=np.uint64)
+    for i in range(symbols.size):
+        drawn[i] = np.uint64(values[i]) << np.uint64(32) | (
+            _drawn(symbols[i], ones, selector) & np.uint64(columns - 1)
+        )
+    band = filled.size // ones
+    rows, ordered = np.empty(symbols.size, dtype=np.uint32), np.empty(symbols.size, dtype=np.uint64)
+    ends = np.empty(band + 1, dtype=np.int64)
+    counts, wide = np.empty(columns, dtype=np.int32), cells.view(np.uint64)
+    beyond, beyond_counts = np.empty(large.size + columns, dtype=np.int64), np.empty(large.size + columns, dtype=np.int64)
+    known = left = 0
+    for r in range(ones):
+        ends[:] = 0
+        for i in range(symbols.size):
+            row = _row(symbols[i], r, selector, band) - r * band
+            rows[i] = row
+            ends[row + 1] += 1
+        for row in range(band):
+            ends[row + 1] += ends[row]
+        for i in range(symbols.size):
+            ordered[ends[rows[i]]] = drawn[i]
+            ends[rows[i]] += 1  # from where a row's pairs begin to where they end
+        first = 0
+        for row in range(r * band, (r + 1) * band):
+            last, start = ends[row - r * band], row * columns
+            held, words = cells[start // 2 : (start + columns) // 2], wide[start // 16 : (start + columns) // 16]
+            for k in range(held.size):
+                counts[2 * k] = held[k] & 15
+                counts[2 * k + 1] = held[k] >> 4
+            while known < large.size and large[known] < start + columns:
+                counts[large[known] - start] = large_counts[known]
+                known += 1
+            for i in range(first, last):
+                value, rotation = np.int64(ordered[i] >> np.uint64(32)), np.int64(ordered[i] & np.uint64(columns - 1))
+                for j in range(codes.shape[1]):
+                    counts[(codes[value, j] + rotation) & (columns - 1)] += 1
+            over = 0
+            for k in range(columns):
+                over += counts[k] >= LARGE
+            if over:
+                if left + columns > beyond.size:
+                    beyond, beyond_counts = _longer(beyond, left + columns), _longer(beyond_counts, left + columns)
+                for k in range(columns):  # without a branch, what is no large count is written over by the next
+                    beyond[left], beyond_counts[left] = start + k, counts[k]
+                    left += counts[k] >= LARGE
+            if first == last:
+                continue
+            first, found = last, 0
+            for k in range(held.size):
+                held[k] = min(counts[2 * k], LARGE) | min(counts[2 * k + 1], LARGE) << 4
+            for word in range(columns // 64):
+                bits = np.uint64(0)
+                for part in range(4):
+                    bits |= _counted(words[4 * word + part]) << np.uint64(16 * part)
+                presence[start // 64 + word] = bits
+            for k in range(columns):
+                found += counts[k] > 0
+            filled[row] = found
+    return beyond[:left].copy(), beyond_counts[:left].copy()
 
 
 @compiled
@@ -167,6 +267,33 @@ def ones_with(
                 fresh += (word & bit) == 0
                 presence[cell >> 6] = word | bit
             filled[row] += fresh
+
+
+@compiled
+def distinct(symbols: Any, values: Any, documents: Any) -> Any:
+    """:func:`memodb.memory.pairs.distinct`, in their order: by a table that is twice as large and addressed by a hash."""
+    bits = 4
+    while 1 << bits < 2 * symbols.size:
+        bits += 1
+    table = np.full(1 << bits, -1, dtype=np.int32)
+    found, left = np.empty(symbols.size, dtype=np.int64), 0
+    for i in range(symbols.size):
+        drawn = finalise(
+            symbols[i]
+            ^ np.uint64(values[i]) * np.uint64(0xC2B2AE3D27D4EB4F)
+            ^ np.uint64(documents[i]) * np.uint64(0x9E3779B97F4A7C15)
+        )
+        at = np.int64(drawn >> np.uint64(64 - bits))
+        while table[at] >= 0:
+            k = table[at]
+            if symbols[k] == symbols[i] and values[k] == values[i] and documents[k] == documents[i]:
+                break
+            at = (at + 1) & (table.size - 1)
+        if table[at] < 0:
+            table[at] = i
+            found[left] = i
+            left += 1
+    return found[:left].copy()
 
 
 _LOW = np.array([min(byte & 15, 3) | min(byte >> 4, 3) << 2 for byte in range(256)], dtype=np.uint8)
