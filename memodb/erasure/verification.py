@@ -8,15 +8,19 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memodb.catalog import erasing, history, now, registry
 from memodb.catalog.erasing import ErasureRow
+from memodb.catalog.history import BackupRow
 from memodb.collection import Collection, erasures, rebuilt, refill, settled, with_room
 from memodb.erasure.receipt import INEXACT, LIMITS, SegmentProof
 from memodb.errors import StoreError
-from memodb.memory import ROUNDING
+from memodb.memory import ROUNDING, Imprint, Memory, Segment
 from memodb.proof import Entry, signed, timestamp
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["conclude", "conclude_all", "prove", "reissue"]
 
@@ -99,7 +103,7 @@ def _layers(collection: Collection, row: ErasureRow, scan: Mapping[str, Any] | N
         left, held = erasing.left_of(session, row.id)
         named = registry.named_tiles(session)
         readable = len(registry.doomed(session))
-        kept = history.backups(session, before=datetime.fromisoformat(facts["states"]["hidden"]))
+        kept = _kept(session, row)
     journal, tiles, keys = (facts.get(name) for name in ("journal", "tiles", "keys"))
     directory = collection.directory
     files_left = 0 if directory is None else len(directory.unnamed(named))
@@ -131,20 +135,29 @@ def _layers(collection: Collection, row: ErasureRow, scan: Mapping[str, Any] | N
             "destroyed": None if keys is None else keys["destroyed"],
             "readable": readable,
         },
-        "backups": {
-            "method": "backups that this store took before, and was not told are destroyed",
-            "result": "pending" if kept else "none",
-            "pending": [
-                {
-                    "id": each.id,
-                    "created_at": timestamp(each.created_at),
-                    "keep_until": None if each.keep_until is None else timestamp(each.keep_until),
-                }
-                for each in kept
-            ],
-            "checked_at": timestamp(now()),
-        },
+        "backups": _backups(kept),
         "scan": None if scan is None else dict(scan),
+    }
+
+
+def _kept(session: Session, row: ErasureRow) -> list[BackupRow]:
+    """Backups that may hold what a deletion took."""
+    return history.backups(session, before=datetime.fromisoformat(row.facts["states"]["hidden"]))
+
+
+def _backups(kept: list[BackupRow]) -> dict[str, Any]:
+    return {
+        "method": "backups that this store took before, and was not told are destroyed",
+        "result": "pending" if kept else "none",
+        "pending": [
+            {
+                "id": each.id,
+                "created_at": timestamp(each.created_at),
+                "keep_until": None if each.keep_until is None else timestamp(each.keep_until),
+            }
+            for each in kept
+        ],
+        "checked_at": timestamp(now()),
     }
 
 
@@ -206,17 +219,25 @@ def _statement(
 
 def prove(collection: Collection, segments: tuple[str, ...], *, rebuild: bool) -> tuple[SegmentProof, ...]:
     """Look at every memory that documents were taken from; with ``rebuild``, memorise it anew and compare."""
-    proofs = []
-    for segment_id in segments:
-        with collection.reading() as memory:
-            segment = memory.segments.get(segment_id)
-            digest = None if segment is None else segment.digest()
-            rounds = rebuild and not collection.configuration.exact
-            held = segment.imprint() if segment is not None and rounds else None
-        again = rebuilt(collection, segment_id) if rebuild else None
-        residue = None if held is None or again is None else f"{held.residue(again.imprint()):.1e}"
-        proofs.append(SegmentProof(segment_id, digest, None if again is None else again.digest(), rebuild, residue))
-    return tuple(proofs)
+    rounds = rebuild and not collection.configuration.exact
+
+    def measured(segment: Segment | None) -> tuple[str | None, Imprint | None]:
+        return (None, None) if segment is None else (segment.digest(), segment.imprint() if rounds else None)
+
+    def looked_at(memory: Memory, segment_id: str) -> SegmentProof:
+        segment = memory.segments.get(segment_id)
+        looks = [
+            lambda: measured(segment),
+            lambda: measured(rebuilt(collection, segment_id) if rebuild else None),
+        ]
+        # one is hashed, which takes no interpreter, while the documents of the other are decoded
+        found = collection.backend.each(lambda look: look(), looks, size=0 if segment is None else segment.tokens)
+        (digest, held), (again, anew) = found
+        residue = None if held is None or anew is None else f"{held.residue(anew):.1e}"
+        return SegmentProof(segment_id, digest, again, rebuild, residue)
+
+    with collection.reading() as memory:
+        return tuple(looked_at(memory, segment_id) for segment_id in segments)
 
 
 def reissue(collection: Collection, row: ErasureRow) -> dict[str, Any]:
@@ -224,11 +245,12 @@ def reissue(collection: Collection, row: ErasureRow) -> dict[str, Any]:
     with collection.write_turn():
         with collection.catalog.read() as session:
             stored = erasing.receipt_of(session, row.id)
+            kept = _kept(session, row)
         if stored is None:
             raise StoreError(f"erasure {row.id} has no receipt yet")
         receipt = json.loads(stored)
         statement, audit = receipt["statement"], receipt["audit"]
-        statement["layers"]["backups"] = _layers(collection, row, None)["backups"]
+        statement["layers"]["backups"] = _backups(kept)
         entry = None if audit is None else Entry.from_bytes(audit["entry"].encode())
         proof, head = ([], None) if entry is None else collection.audit.proof(entry.seq)
         receipt = signed(statement, collection.audit.signer, entry=entry, proof=proof, head=head)

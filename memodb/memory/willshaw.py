@@ -101,7 +101,7 @@ class Votes:
 
     @classmethod
     def joined(cls, parts: Sequence[Votes]) -> Votes:
-        """What several sets of documents add to the same matrix, as one; a table of codes that they share is kept once."""
+        """What several sets of documents add to a matrix, as one; codes that they share are kept once."""
         first, xp = parts[0], parts[0]._backend.xp
         begins: dict[int, int] = {}
         tables: list[Array] = []
@@ -172,7 +172,7 @@ class WillshawMatrix:
         hits = sum(part.hits for part in votes)
         kernels = self._kernels_for(votes)
         much = hits * _CELLS_OF_A_HIT >= self.rows * self.columns and len(votes) == len(parts)
-        # where a count might reach what 32 bits hold, as only a table from elsewhere makes it, the slow way is the safe one
+        # counted in 32 bits: a table from elsewhere may hold what goes beyond
         if kernels is None or not much or int(self.large_counts.max(initial=0)) + hits >= 1 << 31:
             for part in parts:
                 self._add(part)

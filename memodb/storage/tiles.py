@@ -42,7 +42,9 @@ import re
 import stat
 import struct
 from collections.abc import Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,6 +80,9 @@ _START = len(_MAGIC) + _LENGTH.size
 _DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(f"<{code}") for code in ("u1", "i8", "u8", "f4")}
 _LEVEL = 1
 """zstd level: counts are nearly random bits, so higher levels take longer and save nothing."""
+
+_WORTH_THREADS = 1 << 20
+"""Bytes of arrays that take so many milliseconds that starting threads does not matter."""
 
 _MOST_ARRAYS = 256
 _MOST_MEMBERS = 256
@@ -152,19 +157,15 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays, key: b
     StoreError
         The file cannot be written; nothing of it is left.
     """
-    packer = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-    parts: list[bytes] = []
-    entries: list[list[Any]] = []
-    for index, (name, array) in enumerate(arrays.items()):
-        code = array.dtype.kind + str(array.dtype.itemsize)
-        frame = memoryview(packer.compress(np.ascontiguousarray(array, dtype=_DTYPES[code]).data))
-        pieces = range(0, len(frame), _PIECE)
-        packed = len(frame) + TAG_BYTES * len(pieces)
-        about, state = _about(facts, name, code, int(array.size), packed), hashlib.sha256()
-        for number, at in enumerate(pieces, index << 32 | 1):
-            parts.append(encrypt(key, number, frame[at : at + _PIECE], about))
-            state.update(parts[-1])
-        entries.append([name, code, int(array.size), packed, state.digest()])
+    sealed = partial(_sealed, dict(facts), key)
+    given = list(enumerate(arrays.items()))
+    if sum(array.nbytes for array in arrays.values()) < _WORTH_THREADS:
+        written = list(map(sealed, given))
+    else:  # zstandard and hashlib let go of the interpreter's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            written = list(pool.map(sealed, given))
+    entries = [entry for entry, _ in written]
+    parts = [piece for _, pieces in written for piece in pieces]
     header = msgpack.packb({"facts": dict(facts), "arrays": entries})
     try:
         decode_header(header)
@@ -178,6 +179,24 @@ def write_tile(directory: Path, facts: Mapping[str, Any], arrays: Arrays, key: b
     except OSError as exc:
         raise StoreError(f"the tile {directory / name} cannot be written: {exc}") from exc
     return name
+
+
+def _sealed(
+    facts: Mapping[str, Any], key: bytes, numbered: tuple[int, tuple[str, npt.NDArray[Any]]]
+) -> tuple[list[Any], list[bytes]]:
+    """What the header says of an array, by its number, and its encrypted pieces."""
+    index, (name, array) = numbered
+    packer = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    code = array.dtype.kind + str(array.dtype.itemsize)
+    frame = memoryview(packer.compress(np.ascontiguousarray(array, dtype=_DTYPES[code]).data))
+    starts = range(0, len(frame), _PIECE)
+    packed = len(frame) + TAG_BYTES * len(starts)
+    about, state = _about(facts, name, code, int(array.size), packed), hashlib.sha256()
+    pieces = []
+    for number, at in enumerate(starts, index << 32 | 1):
+        pieces.append(encrypt(key, number, frame[at : at + _PIECE], about))
+        state.update(pieces[-1])
+    return [name, code, int(array.size), packed, state.digest()], pieces
 
 
 def _about(facts: Mapping[str, Any], *entry: str | int) -> bytes:

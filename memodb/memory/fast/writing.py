@@ -1,8 +1,8 @@
 """Adding pairs to a counting matrix, and taking them out; packing its counts for a tile.
 
 A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
-the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache; what is
-much goes row by row, as one row does stay in the nearest. ``symbols`` to ``ones`` are the fields of
+the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache; where
+there are many pairs, row by row, since one row does. ``symbols`` to ``ones`` are the fields of
 :class:`memodb.memory.willshaw.Votes`.
 """
 
@@ -119,14 +119,15 @@ def add_many(
     """
     drawn = np.empty(symbols.size, dtype=np.uint64)
     for i in range(symbols.size):
-        drawn[i] = np.uint64(values[i]) << np.uint64(32) | (
-            _drawn(symbols[i], ones, selector) & np.uint64(columns - 1)
-        )
+        drawn[i] = np.uint64(values[i]) << np.uint64(32) | (_drawn(symbols[i], ones, selector) & np.uint64(columns - 1))
     band = filled.size // ones
     rows, ordered = np.empty(symbols.size, dtype=np.uint32), np.empty(symbols.size, dtype=np.uint64)
     ends = np.empty(band + 1, dtype=np.int64)
     counts, wide = np.empty(columns, dtype=np.int32), cells.view(np.uint64)
-    beyond, beyond_counts = np.empty(large.size + columns, dtype=np.int64), np.empty(large.size + columns, dtype=np.int64)
+    beyond, beyond_counts = (
+        np.empty(large.size + columns, dtype=np.int64),
+        np.empty(large.size + columns, dtype=np.int64),
+    )
     known = left = 0
     for r in range(ones):
         ends[:] = 0
@@ -271,7 +272,7 @@ def ones_with(
 
 @compiled
 def distinct(symbols: Any, values: Any, documents: Any) -> Any:
-    """:func:`memodb.memory.pairs.distinct`, in their order: by a table that is twice as large and addressed by a hash."""
+    """:func:`memodb.memory.pairs.distinct`, the first ones, in their order: by a table of places, by hash."""
     bits = 4
     while 1 << bits < 2 * symbols.size:
         bits += 1
@@ -296,8 +297,6 @@ def distinct(symbols: Any, values: Any, documents: Any) -> Any:
     return found[:left].copy()
 
 
-_LOW = np.array([min(byte & 15, 3) | min(byte >> 4, 3) << 2 for byte in range(256)], dtype=np.uint8)
-"""The two counts of a byte, as far as two bits each go."""
 _LARGER = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
 """Which of the two counts of a byte are 3 or more: 1 the lower, 2 the upper, 3 both."""
 _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtype=np.uint8)
@@ -306,25 +305,25 @@ _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtyp
 
 @compiled
 def pack(cells: Any) -> Any:
-    """:func:`memodb.memory.packing._pack`. Most bytes have no count of 3 or more, which a processor learns."""
+    """:func:`memodb.memory.packing._pack`, without a branch: each count is written where the next that is 3 or more
+    belongs, and the next writes over one that is less."""
+    low = np.empty(cells.size // 2, dtype=np.uint8)
+    for i in range(low.size):
+        first: Any = np.int64(cells[2 * i])
+        second: Any = np.int64(cells[2 * i + 1])
+        low[i] = min(first & 15, 3) | min(first >> 4, 3) << 2 | min(second & 15, 3) << 4 | min(second >> 4, 3) << 6
     even = odd = 0
     for byte in cells:
-        even += _LARGER[byte] & 1
-        odd += _LARGER[byte] >> 1
-    low, more = np.empty(cells.size // 2, dtype=np.uint8), np.empty(even + odd, dtype=np.uint8)
-    even, odd = 0, even
-    for i in range(low.size):
-        low[i] = _LOW[cells[2 * i]] | _LOW[cells[2 * i + 1]] << 4
-        for byte in (cells[2 * i], cells[2 * i + 1]):
-            large = _LARGER[byte]
-            if large:
-                if large & 1:
-                    more[even] = byte & 15
-                    even += 1
-                if large & 2:
-                    more[odd] = byte >> 4
-                    odd += 1
-    return low, more
+        even += byte & 15 >= 3
+        odd += byte >> 4 >= 3
+    more, upper = np.empty(even + odd + 1, dtype=np.uint8), np.empty(odd + 1, dtype=np.uint8)
+    even = odd = 0
+    for byte in cells:
+        more[even], upper[odd] = byte & 15, byte >> 4
+        even += byte & 15 >= 3
+        odd += byte >> 4 >= 3
+    more[even : even + odd] = upper[:odd]
+    return low, more[: even + odd]
 
 
 @compiled
