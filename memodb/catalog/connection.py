@@ -65,6 +65,7 @@ class Catalog:
         self._watcher: sqlite3.Connection | None = None
         self._watching = threading.Lock()
         self._engine = engine_for(path, read_only=read_only, timeout=timeout)
+        self._engines = {kind: self._engine.execution_options(**{KIND: kind}) for kind in ("read", "write")}
         # dispose() gives an engine a new pool; sessions that end after close() return their connections to this one.
         self._pool: Pool = self._engine.pool
 
@@ -245,13 +246,12 @@ class Catalog:
     @contextlib.contextmanager
     def _session(self, kind: str) -> Iterator[Session]:
         self.require_usable()
-        engine = self._engine.execution_options(**{KIND: kind})
         try:
             with (
                 self._poisonable(),
                 mapped(self.path),
                 self._taking_turns(),
-                Session(engine, expire_on_commit=False, info={KEYS: self.keys}) as session,
+                Session(self._engines[kind], expire_on_commit=False, info={KEYS: self.keys}) as session,
             ):
                 yield session
         finally:

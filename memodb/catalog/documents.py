@@ -7,6 +7,7 @@ caller that forgot to would leave readers of other processes answering from what
 Ids that are searched for are checked like those that are stored: one that no document could have is an `InvalidInput`.
 """
 
+import contextlib
 import json
 import secrets
 from collections import Counter
@@ -69,6 +70,7 @@ _BLOBS = {"yield_per": 64}
 _DOCUMENT = TABLES["document"]
 _RAW_DOCUMENT = sa.table("document", *(sa.column(column.name) for column in _DOCUMENT.columns))
 """Without types: its values are converted once, for the seal and for the row."""
+_INSERT = sa.insert(_RAW_DOCUMENT)
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,10 @@ def insert_many(session: Session, collection_id: str, rows: Iterable[NewDocument
     contents = lock(service(session), [row.place for row in rows], ((row.tokens, row.text) for row in rows))
     values = [raw_values(_DOCUMENT, {**value, **content}) for value, content in zip(values, contents, strict=True)]
     try:
-        # A savepoint, so that a caller who catches the error and commits has not stored half of them.
-        with session.begin_nested():
-            session.connection().execute(sa.insert(_RAW_DOCUMENT), values)
+        # A savepoint, so that a caller who catches the error and commits has not stored half of them; of one row there
+        # is no half.
+        with session.begin_nested() if len(values) > 1 else contextlib.nullcontext():
+            session.connection().execute(_INSERT, values)
     except IntegrityError as exc:
         raise _refusal(session, collection_id, [value["id"] for value in values], exc) from exc
     bump_segments(session, collection_id, {value["segment_id"] for value in values})

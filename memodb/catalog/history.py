@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.execution import changed
-from memodb.catalog.models import TABLES, AuditEntry, Backup
+from memodb.catalog.models import TABLES, Backup
 from memodb.catalog.seals import inserted, resealed
 from memodb.errors import CorruptStore, NotFound
 
@@ -20,6 +20,7 @@ __all__ = ["BackupRow", "add_backup", "append_lines", "backups", "destroy_backup
 _AT_A_TIME = 500
 _AUDIT = TABLES["audit"]
 _LINE_COUNT = select(func.coalesce(func.max(_AUDIT.c.seq) + 1, 0))
+_LINES = select(_AUDIT.c.entry).where(_AUDIT.c.seq >= bindparam("start")).order_by(_AUDIT.c.seq)
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,15 @@ def line_count(session: Session) -> int:
     return count
 
 
-def append_lines(session: Session, lines: Iterable[bytes]) -> None:
-    """Append lines to the audit log."""
-    fresh = list(lines)
-    for seq, line in enumerate(fresh, line_count(session)) if fresh else ():
+def append_lines(session: Session, lines: Iterable[bytes], start: int | None = None) -> None:
+    """Append lines to the audit log; behind so many, where the caller has asked for their number already."""
+    for seq, line in enumerate(lines, line_count(session) if start is None else start):
         session.execute(*inserted(_AUDIT, seq=seq, entry=line))
 
 
 def lines(session: Session, start: int = 0) -> Iterator[bytes]:
     """The audit log's lines from a number on; a few at a time in memory."""
-    statement = select(AuditEntry.entry).where(AuditEntry.seq >= start).order_by(AuditEntry.seq)
-    for line in session.scalars(statement, execution_options={"yield_per": _AT_A_TIME}):
+    for line in session.scalars(_LINES, {"start": start}, execution_options={"yield_per": _AT_A_TIME}):
         if not isinstance(line, bytes):
             raise CorruptStore("a line of the audit log is damaged: restore the store from a backup")
         yield line

@@ -46,6 +46,7 @@ __all__ = [
     "require_sound",
     "reshape_segment",
     "set_tile",
+    "tiles",
     "undoom",
     "unused_ordinal",
     "version_of",
@@ -58,6 +59,7 @@ _SETTING, _COLLECTION, _SEGMENT = (TABLES[name] for name in ("setting", "collect
 
 # every commit asks for these: building a statement takes several times as long as running it
 _VERSION = select(_COLLECTION.c.version).where(_COLLECTION.c.id == bindparam("collection"))
+_TILES = select(_SEGMENT.c.id, _SEGMENT.c.tile).where(_SEGMENT.c.collection_id == bindparam("collection"))
 _BUMP_COLLECTION = (
     update(_COLLECTION).where(_COLLECTION.c.id == bindparam("collection")).values(version=_COLLECTION.c.version + 1)
 )
@@ -361,6 +363,11 @@ def named_keys(session: Session) -> Iterator[bytes]:
     """Names of the keys of all documents and tiles, and of those still to be destroyed."""
     for column in (Document.key, Segment.tile_key, DoomedKey.name):
         yield from (key for key in session.scalars(select(column)) if key)
+
+
+def tiles(session: Session, collection_id: str) -> dict[str, str | None]:
+    """The tile that each segment of a collection names, or None."""
+    return {row.id: row.tile for row in session.execute(_TILES, {"collection": collection_id})}
 
 
 def named_tiles(session: Session) -> set[str]:

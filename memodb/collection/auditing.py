@@ -77,6 +77,8 @@ class AuditLog:
         self._ledger = ledger
         self.actor = actor
         self._mirrored: int | None = None
+        self._recorded = 0
+        """No line that this handle wrote has this number or a higher one."""
         self._guard = threading.Lock()
         self._tree = Tree()
 
@@ -105,13 +107,17 @@ class AuditLog:
         reason : str, optional
             A text that is no code is left out: it may name a person.
         """
+        told = list(ids)
+        if not told:
+            return
         at, said = time or now(), reason if is_code(reason) else None
         start = history.line_count(session)
+        self._recorded = max(self._recorded, start + len(told))
         lines = [
             Entry(seq, at, op, collection_id, opaque, self.actor, said, until).to_bytes()
-            for seq, opaque in enumerate(ids, start)
+            for seq, opaque in enumerate(told, start)
         ]
-        history.append_lines(session, lines)
+        history.append_lines(session, lines, start)
 
     def mirror(self) -> None:
         """Bring to the ledger what was committed; durable when this returns.
@@ -126,6 +132,8 @@ class AuditLog:
         with self._guard:
             if self._mirrored is None:
                 self._mirrored = self._ledger.count()
+            elif self._mirrored >= self._recorded:
+                return
             with self.catalog.read() as session:
                 fresh = list(history.lines(session, self._mirrored))
             if fresh:

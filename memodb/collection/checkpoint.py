@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -179,13 +180,15 @@ def written_tile(collection: Collection, segment: Segment) -> Tile:
         return Tile(write_tile(collection.directory.segments, facts, segment.packed(), key), segment.tokens, name)
 
 
-def checkpoint(collection: Collection, *, everything: bool) -> int:
+def checkpoint(collection: Collection, *, everything: bool, named: Mapping[str, str | None] | None = None) -> int:
     """Write the tiles of segments that changed, then name them in one commit, then remove those they supersede.
 
     Parameters
     ----------
     everything : bool
         Not only the segments for which a checkpoint is due.
+    named : mapping of str to str or None, optional
+        The tile that each segment names, where the caller has asked the catalog already.
 
     Returns
     -------
@@ -201,12 +204,13 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
         if collection.directory is None:
             return 0
         memory = collection.memory_for_writing()
-        with collection.catalog.read() as session:
-            rows = {row.id: row for row in registry.list_segments(session, collection.id)}
+        if named is None:
+            with collection.catalog.read() as session:
+                named = registry.tiles(session, collection.id)
         fresh: dict[str, Tile] = {}
         for segment_id, segment in memory.segments.items():
             tile = collection.tiled.get(segment_id)
-            if tile is not None and rows[segment_id].tile != tile.name:
+            if tile is not None and named[segment_id] != tile.name:
                 tile = None
             behind = segment.tokens - (0 if tile is None else tile.tokens)
             due = collection.checkpoint_tokens or max(CHECKPOINT_TOKENS, segment.tokens // 8)
@@ -221,10 +225,10 @@ def checkpoint(collection: Collection, *, everything: bool) -> int:
         return len(fresh)
 
 
-def due_checkpoint(collection: Collection) -> None:
+def due_checkpoint(collection: Collection, named: Mapping[str, str | None] | None = None) -> None:
     """Checkpoint what is due after a commit. A full disk must not turn a durable commit into an error: it warns."""
     try:
-        checkpoint(collection, everything=False)
+        checkpoint(collection, everything=False, named=named)
     except SyncFailed as exc:
         warnings.warn(f"the commit is durable, but the store must be opened again: {exc}", RuntimeWarning, stacklevel=2)
     except StoreError as exc:

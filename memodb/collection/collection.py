@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -38,10 +39,29 @@ from memodb.memory import Backend, Configuration, Memory, Segment, memory_for
 from memodb.storage import Leases, StoreDirectory
 from memodb.text import Tokenizer
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "Committed"]
 
 _ATTEMPTS, _PAUSE = 12, 0.0005
 """How often memory and catalog are read again until they agree, and after how many seconds first: 2 s in all."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit left of a collection.
+
+    Parameters
+    ----------
+    version : int
+        The collection's.
+    next_expiry : datetime or None
+        When the next document expires.
+    tiles : dict of str to str or None
+        The tile that each segment names.
+    """
+
+    version: int
+    next_expiry: datetime | None
+    tiles: dict[str, str | None]
 
 
 class Collection:
@@ -432,8 +452,23 @@ class Collection:
             self.reload()
             raise
 
-    def publish(self, change: Callable[[dict[str, Segment]], None], expiring_at: datetime | None = None) -> None:
+    def committed(self, session: Session) -> Committed:
+        """What is to be published of the changes of a session: to be asked for at its end."""
+        return Committed(
+            registry.version_of(session, self.id),
+            expiring.next_expiry(session, self.id, self._as_of),
+            registry.tiles(session, self.id),
+        )
+
+    def publish(
+        self,
+        change: Callable[[dict[str, Segment]], None],
+        committed: Committed | None = None,
+        expiring_at: datetime | None = None,
+    ) -> None:
         """Let a committed change reach the matrices, between reads.
+
+        ``committed`` says what the catalog was left at, where the session that did it was asked.
 
         ``expiring_at`` is when the first of the documents that come in expires. It may have passed while they were
         staged, or in quarantine: they are subtracted before the next read, then.
@@ -441,14 +476,14 @@ class Collection:
         Should it fail half way, the whole memory is dropped and memorised again from the catalog at the next read: the
         commit stands, and no read ever sees the half.
         """
-        with self.catalog.read() as session:
-            version = registry.version_of(session, self.id)
-            upcoming = expiring.next_expiry(session, self.id, self._as_of)
+        if committed is None:
+            with self.catalog.read() as session:
+                committed = self.committed(session)
         with self._shared.exclusive():
             try:
                 change(self._memory.segments)
-                self._version = version
-                self._next_expiry = min(filter(None, (upcoming, expiring_at)), default=None)
+                self._version = committed.version
+                self._next_expiry = min(filter(None, (committed.next_expiry, expiring_at)), default=None)
             except BaseException:
                 self._memory.segments = {}
                 self.reload()

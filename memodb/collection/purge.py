@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memodb.catalog import erasing, now, registry
 from memodb.catalog.erasing import ErasureRow
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from memodb.memory import Segment
 
 __all__ = ["finish_deletions", "refill", "settled", "with_room"]
+
+Done = TypeVar("Done")
 
 _ROWS_AT_ONCE = 256
 """Documents whose rows go in one commit: its journal holds the pages that they were on."""
@@ -147,10 +149,9 @@ def _destroy(collection: Collection) -> None:
         _advance(collection, rows, "tiles_destroyed", tiles={"overwritten": len(files.names), "nbytes": files.nbytes})
     with collection.catalog.read() as session:
         rows = purging(session, collection, "key_destroyed")
-    destroyed: list[int] = []
-    with_room(collection, lambda: destroyed.append(destroy_keys(collection)))
+    destroyed = with_room(collection, lambda: destroy_keys(collection))
     if rows:
-        keys = {"destroyed": destroyed[0], "service": collection.keys.kind}
+        keys = {"destroyed": destroyed, "service": collection.keys.kind}
         _advance(collection, rows, "key_destroyed", keys=keys)
 
 
@@ -184,8 +185,8 @@ def _drop_empty_segments(collection: Collection) -> None:
 
 
 def with_room(
-    collection: Collection, commit: Callable[[], None], *, given_up: Callable[[], None] = lambda: None
-) -> None:
+    collection: Collection, commit: Callable[[], Done], *, given_up: Callable[[], None] = lambda: None
+) -> Done:
     """Commit a deletion, or a part of it; where the disk is full, after making room.
 
     Parameters
@@ -211,12 +212,10 @@ def with_room(
 
     for make_room in (release, give_up_tiles) if directory is not None else ():
         try:
-            commit()
+            return commit()
         except DiskFull:
             make_room()
-        else:
-            return
-    commit()
+    return commit()
 
 
 def _give_up_tiles(collection: Collection) -> None:

@@ -16,9 +16,11 @@ from memodb.catalog import keeping
 from memodb.errors import Suppressed
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from memodb.collection.collection import Collection
 
-__all__ = ["normalised", "require_unsuppressed", "suppression_hash"]
+__all__ = ["normalised", "require_unsuppressed", "suppressed", "suppression_hash"]
 
 _BYTES = 16
 
@@ -34,27 +36,36 @@ def suppression_hash(collection: Collection, text: str) -> bytes:
     return hmac.digest(collection.audit.keyring.suppression, message, hashlib.sha256)[:_BYTES]
 
 
-def require_unsuppressed(collection: Collection, texts: list[str]) -> None:
-    """Refuse texts that must not come back; the refusal is recorded.
+def suppressed(collection: Collection, session: Session, texts: list[str]) -> list[bytes | None]:
+    """The hash of each text that must not come back, None for each other one."""
+    if not keeping.suppressions(session, collection.id):
+        return [None] * len(texts)
+    hashes = [suppression_hash(collection, text) for text in texts]
+    refused = keeping.suppressed(session, collection.id, hashes)
+    return [found if found in refused else None for found in hashes]
+
+
+def require_unsuppressed(collection: Collection, found: list[bytes | None]) -> None:
+    """Refuse texts of which some are suppressed; the refusal is recorded.
+
+    Parameters
+    ----------
+    found : list of bytes or None
+        From :func:`suppressed`, in a session that has ended.
 
     Raises
     ------
     Suppressed
         Names the first of them by its position, not by its words.
     """
-    with collection.catalog.read() as session:
-        if not keeping.suppressions(session, collection.id):
-            return
-    hashes = [suppression_hash(collection, text) for text in texts]
-    with collection.catalog.read() as session:
-        refused = keeping.suppressed(session, collection.id, hashes)
+    refused = {each for each in found if each is not None}
     if not refused:
         return
     with collection.catalog.write() as session:
-        collection.audit.record(session, "refused", collection.id, sorted(found.hex() for found in refused))
+        collection.audit.record(session, "refused", collection.id, sorted(each.hex() for each in refused))
     collection.audit.mirror()
-    first = next(number for number, found in enumerate(hashes) if found in refused)
+    first = next(number for number, each in enumerate(found) if each is not None)
     raise Suppressed(
-        f"text {first + 1} of {len(texts)} was erased from collection {collection.name!r} and must not be stored "
+        f"text {first + 1} of {len(found)} was erased from collection {collection.name!r} and must not be stored "
         "again: nothing of the call was stored. End its suppression first, if that was a mistake"
     )

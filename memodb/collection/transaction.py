@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from memodb.catalog import (
     DocumentRow,
     Filters,
@@ -30,13 +32,13 @@ from memodb.collection.erasures import begin
 from memodb.collection.planning import Change, holds, planned, publish
 from memodb.collection.purge import finish_deletions, with_room
 from memodb.collection.records import Document, Record, StagedDocument, document_digest, opaque_id
-from memodb.collection.suppression import require_unsuppressed, suppression_hash
+from memodb.collection.suppression import require_unsuppressed, suppressed, suppression_hash
 from memodb.errors import Conflict, CorruptStore, DocumentExists, DocumentNotFound, InvalidInput
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from memodb.collection.collection import Collection
+    from memodb.collection.collection import Collection, Committed
 
 __all__ = ["Outcome", "Request", "Transaction"]
 
@@ -138,12 +140,16 @@ class Transaction:
                     f"expires_at lies in the past ({record.expires_at.isoformat()}): nobody would ever see the document"
                 )
             collection.require_provenance(record)
-        require_unsuppressed(collection, [record.text for record in records])
-        encoded = collection.tokenizer.encode_many([record.text for record in records])
-        ids = [opaque_id() if record.id is None else record.id for record in records]
+        texts = [record.text for record in records]
         named = [record.id for record in records if record.id is not None]
-        taken = self._taken(named)
-        self._require_free(named, taken)
+        with collection.catalog.read() as session:
+            unwanted = suppressed(collection, session, texts)
+            stored = documents.existing(session, collection.id, named) if named else set()
+            taken = self._found(session, stored, Scope.VISIBLE)
+        require_unsuppressed(collection, unwanted)
+        encoded = collection.tokenizer.encode_many(texts)
+        self._require_free(stored.difference(taken, self._deletes))
+        ids = [opaque_id() if record.id is None else record.id for record in records]
         results = []
         # apart until the last record is accepted: a caller who tries again must not meet half of its first attempt
         fresh: dict[str, StagedDocument] = {}
@@ -161,26 +167,21 @@ class Transaction:
         self._appends.update(fresh)
         return results
 
-    def _taken(self, ids: list[str], scope: Scope = Scope.VISIBLE) -> dict[str, Document]:
+    def _found(self, session: Session, ids: Iterable[str], scope: Scope) -> dict[str, Document]:
         """Documents under these ids, but for those that this transaction deletes."""
-        if not ids:
+        chosen = tuple(ids)
+        if not chosen:
             return {}
         collection = self._collection
-        with collection.catalog.read() as session:
-            rows = list(documents.select(session, collection.id, Filters(ids=tuple(ids), scope=scope)))
+        rows = documents.select(session, collection.id, Filters(ids=chosen, scope=scope))
         return {row.id: Document.of(collection.name, row) for row in rows if row.id not in self._deletes}
 
-    def _require_free(self, ids: list[str], visible: Mapping[str, Document]) -> None:
+    def _require_free(self, hidden: set[str]) -> None:
         """Refuse ids of documents that are stored and not visible: what they say is not for the caller to compare."""
-        if not ids:
-            return
-        collection = self._collection
-        with collection.catalog.read() as session:
-            hidden = documents.existing(session, collection.id, ids).difference(visible, self._deletes)
         if hidden:
             raise DocumentExists(
-                f"collection {collection.name!r} still has a document {min(hidden)!r} that is expired, in quarantine "
-                "or under a legal hold: sweep, release or delete it first, or append under another id"
+                f"collection {self._collection.name!r} still has a document {min(hidden)!r} that is expired, in "
+                "quarantine or under a legal hold: sweep, release or delete it first, or append under another id"
             )
 
     def _same(self, before: StagedDocument | Document, record: Record, document_id: str) -> Document:
@@ -218,7 +219,8 @@ class Transaction:
             An id is neither stored nor staged, or staged for deletion already; nothing of the call is staged.
         """
         wanted = list(dict.fromkeys(ids))
-        stored = self._taken(wanted, Scope.STORED)
+        with self._collection.catalog.read() as session:
+            stored = self._found(session, wanted, Scope.STORED)
         for document_id in wanted:
             if document_id not in stored and document_id not in self._appends:
                 raise self._collection.not_found(document_id)
@@ -261,7 +263,8 @@ class Transaction:
         return wanted
 
     def _require_free_to_move(self, ids: list[str], scope: Scope) -> None:
-        stored = self._taken(ids, scope)
+        with self._collection.catalog.read() as session:
+            stored = self._found(session, ids, scope)
         for document_id in ids:
             if document_id not in stored or document_id in self._quarantined or document_id in self._released:
                 raise self._collection.not_found(document_id)
@@ -288,8 +291,7 @@ class Transaction:
             return self.outcome
         self._require_replaceable()
         with collection.changing():
-            leaving = self._rows(self._deletes, Scope.STORED)
-            changes = self._plan(leaving)
+            leaving, changes = self._plan()
             outcome = Outcome(
                 tuple(self._appends),
                 tuple(self._deletes),
@@ -299,17 +301,17 @@ class Transaction:
             )
             with collection.committing():
                 if self._appends:
-                    self._write(changes, outcome)
+                    committed = self._write(changes, outcome)
                 else:
-                    with_room(collection, lambda: self._write(changes, outcome))
-                collection.publish(lambda segments: publish(segments, changes), self._first_expiry())
+                    committed = with_room(collection, lambda: self._write(changes, outcome))
+                collection.publish(lambda segments: publish(segments, changes), committed, self._first_expiry())
             self.outcome = outcome
         if leaving:
             finish_deletions(collection)
         elif any(change.replacement for change in changes.values()):
             tidy(collection)
         collection.audit.mirror()
-        due_checkpoint(collection)
+        due_checkpoint(collection, None if leaving else committed.tiles)
         return self.outcome
 
     def _require_replaceable(self) -> None:
@@ -333,44 +335,49 @@ class Transaction:
         arriving = [staged.record.expires_at for staged in self._appends.values()]
         return min(filter(None, (*arriving, *self._returning_expiries)), default=None)
 
-    def _rows(self, ids: Iterable[str], scope: Scope) -> list[DocumentRow]:
+    def _rows(self, session: Session, ids: Iterable[str], scope: Scope) -> list[DocumentRow]:
         """Rows of documents that were staged, as they are now."""
         chosen = tuple(ids)
         if not chosen:
             return []
-        collection = self._collection
-        with collection.catalog.read() as session:
-            rows = list(documents.select(session, collection.id, Filters(ids=chosen, scope=scope)))
+        rows = list(documents.select(session, self._collection.id, Filters(ids=chosen, scope=scope)))
         if len(rows) != len(chosen):
             raise DocumentNotFound(
                 "documents of this transaction were changed by another handle, or expired, meanwhile: nothing was done"
             )
         return rows
 
-    def _plan(self, leaving: list[DocumentRow]) -> dict[str, Change]:
-        """Decide where every document goes and compute every sum; changes nothing."""
+    def _plan(self) -> tuple[list[DocumentRow], dict[str, Change]]:
+        """The documents that are deleted, and where every document goes, with every sum; changes nothing."""
         collection = self._collection
+        leaving: list[DocumentRow] = []
+        held: list[DocumentRow] = []
+        tokens: dict[str, np.ndarray] = {}
+        returning: dict[str, np.ndarray] = {}
         try:
             memory = collection.memory_for_writing()
-            aside = self._rows(self._quarantined, Scope.VISIBLE)
-            # what has expired, or is in quarantine, left the memory before
-            held = [row for row in (*leaving, *aside) if holds(memory, row)]
-            returned = self._rows(self._released, Scope.QUARANTINED)
-            back = [row.id for row in returned]
-            self._returning_expiries = [row.expires_at for row in returned]
-            with collection.catalog.read() as session:
-                tokens = documents.tokens_of(session, collection.id, [row.id for row in held], Scope.STORED)
-                returning = documents.tokens_of(session, collection.id, back, Scope.QUARANTINED)
+            if self._deletes or self._quarantined or self._released:
+                with collection.catalog.read() as session:
+                    leaving = self._rows(session, self._deletes, Scope.STORED)
+                    aside = self._rows(session, self._quarantined, Scope.VISIBLE)
+                    returned = self._rows(session, self._released, Scope.QUARANTINED)
+                    # what has expired, or is in quarantine, left the memory before
+                    held = [row for row in (*leaving, *aside) if holds(memory, row)]
+                    tokens = documents.tokens_of(session, collection.id, [row.id for row in held], Scope.STORED)
+                    back = [row.id for row in returned]
+                    returning = documents.tokens_of(session, collection.id, back, Scope.QUARANTINED)
+                self._returning_expiries = [row.expires_at for row in returned]
         except CorruptStore as exc:
             if self._appends or self._quarantined or self._released:
                 exc.add_note("deletions alone are still possible: delete the damaged documents first")
                 raise
             # A damaged document must not be what cannot be deleted: the memory is made again from those that stay.
             collection.reload()
-            return {}
-        return planned(collection, memory, held, tokens, [*self._appends.values(), *returning.items()])
+            with collection.catalog.read() as session:
+                return self._rows(session, self._deletes, Scope.STORED), {}
+        return leaving, planned(collection, memory, held, tokens, [*self._appends.values(), *returning.items()])
 
-    def _write(self, changes: dict[str, Change], outcome: Outcome) -> None:
+    def _write(self, changes: dict[str, Change], outcome: Outcome) -> Committed:
         """Write and commit the rows; afterwards ``changes`` is keyed by the segments' ids in the catalog."""
         collection = self._collection
         collection.unfinished = collection.unfinished or bool(self._deletes)
@@ -398,6 +405,7 @@ class Transaction:
             for segment_id, change in changes.items():
                 self._insert(session, segment_id, change.incoming)
                 documents.move(session, collection.id, [returned for returned, _ in change.returning], segment_id)
+            return collection.committed(session)
 
     def _tell(self, session: Session, op: str, moved: Mapping[str, str | None]) -> None:
         for document_id, reason in moved.items():

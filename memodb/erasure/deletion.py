@@ -11,7 +11,7 @@ from memodb.catalog import Filters, Scope, documents, erasing, keeping, now
 from memodb.collection import Collection, Request, Transaction
 from memodb.erasure.receipt import Receipt, SegmentProof
 from memodb.erasure.verification import conclude
-from memodb.errors import EmptySelection, InvalidInput
+from memodb.errors import EmptySelection, InvalidInput, StoreError
 
 __all__ = ["Scan", "delete", "select"]
 
@@ -77,17 +77,16 @@ def delete(
             if scan is not None and not commits:
                 raise InvalidInput("a deletion in an open transaction cannot be scanned for: delete outside of it")
             chosen = _stage(collection, transaction, ids, filters, request)
-            planned = _unfinished(collection, chosen, request, dry_run=False)
+            if not commits:  # the open transaction commits later: this says what was staged, and claims no more
+                return _unfinished(collection, chosen, request, dry_run=False)
             if scan is not None or suppress:
                 with collection.catalog.read() as session:
                     texts = list(collection.texts_in(session, chosen, Scope.STORED).values())
             if suppress:  # in the commit that hides them, so that there is no moment in between
                 transaction.suppress(texts)
-        if not commits:
-            return planned  # the open transaction commits later: this says what was staged, and claims no more
         outcome = transaction.outcome
         if outcome is None or outcome.erasure is None:
-            return planned
+            raise StoreError("the deletion was committed without a record of it: run `memodb check`")
         with collection.catalog.read() as session:
             held = keeping.held_among(session, collection.id, outcome.deleted)
             left, _ = erasing.left_of(session, outcome.erasure)
