@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
 from memodb.catalog.contents import TOKENS, damaged, intact, lock, opened, service
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.filters import Filters, among, conditions
 from memodb.catalog.models import TABLES, Document, DocumentState
 from memodb.catalog.registry import bump_segments, forget_tiles
@@ -239,7 +239,7 @@ def _refusal(session: Session, collection_id: str, ids: Sequence[str], exc: Inte
 def find(session: Session, collection_id: str, document_id: str) -> DocumentRow | None:
     """The visible document of this id, or None."""
     named = parameters(collection_id, [identifier(document_id, "document id")])
-    row = session.execute(by_ids("row", Scope.VISIBLE), named).first()
+    row = run(session, by_ids("row", Scope.VISIBLE), named).first()
     return None if row is None else _document(row)
 
 
@@ -296,7 +296,7 @@ def _by_id(
     session: Session, statement: sa.Select[Any], collection_id: str, ids: Iterable[str], at: datetime | None
 ) -> Iterator[Any]:
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
-        yield from session.execute(statement, parameters(collection_id, chunk, at), execution_options=_BLOBS)
+        yield from run(session, statement, parameters(collection_id, chunk, at), execution_options=_BLOBS)
 
 
 def stored_at(
@@ -327,18 +327,18 @@ def places_in(session: Session, collection_id: str, segment_id: str, at: datetim
     """Row keys of the documents of a segment, ascending int64 (n,): of those visible at a time, and of the others."""
     inside = sa.select(Document.place).where(Document.collection_id == collection_id, Document.segment_id == segment_id)
     # From indexes alone: looking at each row's state would read the whole table.
-    every = np.fromiter(session.scalars(inside), dtype=np.int64)
-    not_live = np.fromiter(session.scalars(inside.where(sa.text("document.state <> 'live'"))), dtype=np.int64)
+    every = np.fromiter(scalars(session, inside), dtype=np.int64)
+    not_live = np.fromiter(scalars(session, inside.where(sa.text("document.state <> 'live'"))), dtype=np.int64)
     # By its own index, which knows of no segment: those of other segments fall out below.
     over = sa.select(Document.place).where(Document.collection_id == collection_id, expired(at))
-    hidden = np.union1d(not_live, np.fromiter(session.scalars(over), dtype=np.int64))
+    hidden = np.union1d(not_live, np.fromiter(scalars(session, over), dtype=np.int64))
     return np.setdiff1d(every, hidden), np.intersect1d(every, hidden)
 
 
 def tokens_in(session: Session, collection_id: str, segment_id: str, at: datetime) -> int:
     """Tokens of the documents of a segment that are visible at a time."""
     chosen = (Document.collection_id == collection_id, Document.segment_id == segment_id, scoped(Scope.VISIBLE, at))
-    return int(session.scalar(sa.select(sa.func.sum(Document.token_count)).where(*chosen)) or 0)
+    return int(scalar(session, sa.select(sa.func.sum(Document.token_count)).where(*chosen)) or 0)
 
 
 def stream_segment(
@@ -368,7 +368,7 @@ def stream_segment(
         Document.segment_id == segment_id,
         scoped(Scope.VISIBLE, at) if places is None else _at(places),
     )
-    rows = session.execute(sa.select(*TOKENS).where(*chosen).order_by(Document.id), execution_options=_BLOBS)
+    rows = run(session, sa.select(*TOKENS).where(*chosen).order_by(Document.id), execution_options=_BLOBS)
     for row, tokens in intact(session, rows):
         yield row.id, tokens
 
@@ -393,7 +393,7 @@ def select(
         A stored value does not decode, when its row is reached.
     """
     statement, values = _ordered("row", collection_id, filters or Filters(), limit, order)
-    rows = session.execute(statement, values, execution_options={"yield_per": _ROWS_AT_A_TIME})
+    rows = run(session, statement, values, execution_options={"yield_per": _ROWS_AT_A_TIME})
     return (_document(row) for row in rows)
 
 
@@ -406,7 +406,7 @@ def select_ids(
     order: Order = "id",
 ) -> list[str]:
     """Ids of the documents that match. Arguments and errors as `select`."""
-    return list(session.scalars(*_ordered("id", collection_id, filters or Filters(), limit, order)))
+    return list(scalars(session, *_ordered("id", collection_id, filters or Filters(), limit, order)))
 
 
 def _ordered(
@@ -431,7 +431,7 @@ def _document(row: sa.Row[Any]) -> DocumentRow:
         raise CorruptStore(f"document {row.id!r} is in a state unknown to this memodb: {row.state!r}") from exc
     named = (row.id, row.source, row.subject, row.writer, row.batch)
     sound = all(isinstance(value, str | None) for value in named) and isinstance(row.id, str)
-    if not sound or not isinstance(row.metadata_, dict) or not isinstance(row.digest, bytes):
+    if not sound or not isinstance(row.metadata, dict) or not isinstance(row.digest, bytes):
         raise CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
     values: list[Any] = list(row)
     values[_STATE] = state
@@ -441,7 +441,7 @@ def _document(row: sa.Row[Any]) -> DocumentRow:
 def count(session: Session, collection_id: str, filters: Filters | None = None) -> int:
     """The number of documents that match."""
     statement = sa.select(sa.func.count()).select_from(Document)
-    return int(session.scalar(statement.where(*conditions(collection_id, filters or Filters()))) or 0)
+    return int(scalar(session, statement.where(*conditions(collection_id, filters or Filters()))) or 0)
 
 
 def token_total(session: Session, collection_id: str, filters: Filters | None = None) -> int:
@@ -449,9 +449,9 @@ def token_total(session: Session, collection_id: str, filters: Filters | None = 
     filters = filters or Filters()
     if filters.ids is not None and filters.names_only:
         named = parameters(collection_id, filters.ids, filters.at)
-        return int(session.scalar(by_ids("total", filters.scope), named) or 0)
+        return int(scalar(session, by_ids("total", filters.scope), named) or 0)
     statement = sa.select(sa.func.sum(Document.token_count))
-    return int(session.scalar(statement.where(*conditions(collection_id, filters))) or 0)
+    return int(scalar(session, statement.where(*conditions(collection_id, filters))) or 0)
 
 
 def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: str) -> int:
@@ -466,7 +466,7 @@ def move(session: Session, collection_id: str, ids: Iterable[str], segment_id: s
     touched = {segment_id}
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
         chosen = (Document.collection_id == collection_id, Document.segment_id != segment_id, among(chunk))
-        touched.update(session.scalars(sa.select(Document.segment_id).where(*chosen).distinct()))
+        touched.update(scalars(session, sa.select(Document.segment_id).where(*chosen).distinct()))
         try:
             moved += changed(session, sa.update(Document).where(*chosen).values(segment_id=segment_id))
         except IntegrityError as exc:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from memodb.catalog.codec import decode_text, encode_text
 from memodb.catalog.columns import identifier
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.filters import AMONG, among, listed
 from memodb.catalog.models import TABLES, Collection, Document, DocumentState, Erasure, Hold
 from memodb.catalog.registry import bump_segments, doom, forget_tiles
@@ -83,7 +83,7 @@ _COLUMNS = (Erasure.id, Erasure.collection_id, Erasure.state, Erasure.requested_
 
 def add_erasure(session: Session, row: ErasureRow, pseudonyms: Iterable[bytes]) -> None:
     """Record a deletion that is about to hide documents."""
-    session.execute(*inserted(_TABLE, **vars(row), pseudonyms=b"".join(pseudonyms)))
+    run(session, *inserted(_TABLE, **vars(row), pseudonyms=b"".join(pseudonyms)))
 
 
 def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_id: str) -> int:
@@ -96,7 +96,7 @@ def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_
     touched: set[str] = set()
     for chunk in _chunked(ids):
         chosen = {"collection": collection_id, "ids": listed(chunk)}
-        touched.update(session.scalars(_SEGMENTS_OF, chosen))
+        touched.update(scalars(session, _SEGMENTS_OF, chosen))
         hidden += changed(session, _HIDE, {**chosen, "erasure": erasure_id})
     if hidden:
         bump_segments(session, collection_id, touched)
@@ -107,7 +107,7 @@ def hidden(session: Session, collection_id: str) -> dict[str, list[str]]:
     """Ids of the documents that are being erased and that no hold keeps, by segment."""
     found: dict[str, list[str]] = {}
     chosen = (Document.collection_id == collection_id, *_UNFINISHED, ~_HELD)
-    for document_id, segment_id in session.execute(select(Document.id, Document.segment_id).where(*chosen)):
+    for document_id, segment_id in run(session, select(Document.id, Document.segment_id).where(*chosen)):
         found.setdefault(segment_id, []).append(document_id)
     return found
 
@@ -115,14 +115,14 @@ def hidden(session: Session, collection_id: str) -> dict[str, list[str]]:
 def left_of(session: Session, erasure_id: str) -> tuple[int, int]:
     """Rows that an erasure has still to remove: all of them, and those that a hold keeps."""
     chosen = select(func.count()).select_from(Document).where(*_UNFINISHED, Document.erasure_id == erasure_id)
-    return int(session.scalar(chosen) or 0), int(session.scalar(chosen.where(_HELD)) or 0)
+    return int(scalar(session, chosen) or 0), int(scalar(session, chosen.where(_HELD)) or 0)
 
 
 def collections_with_unfinished(session: Session) -> list[str]:
     """Names of the collections in which a deletion is not finished."""
     hiding = select(Collection.name).join(Document, Document.collection_id == Collection.id).where(*_UNFINISHED)
     begun = select(Collection.name).join(Erasure).where(text("erasure.state <> 'verified'"))
-    return sorted({*session.scalars(hiding.distinct()), *session.scalars(begun.distinct())})
+    return sorted({*scalars(session, hiding.distinct()), *scalars(session, begun.distinct())})
 
 
 def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int:
@@ -140,8 +140,8 @@ def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int
     touched: set[str] = set()
     for chunk in _chunked(ids):
         chosen = (Document.collection_id == collection_id, among(chunk))
-        touched.update(session.scalars(select(Document.segment_id).where(*chosen, _LIVE).distinct()))
-        doom(session, session.scalars(select(Document.key).where(*chosen)))
+        touched.update(scalars(session, select(Document.segment_id).where(*chosen, _LIVE).distinct()))
+        doom(session, scalars(session, select(Document.key).where(*chosen)))
         removed += changed(session, delete(Document).where(*chosen))
     if touched:
         bump_segments(session, collection_id, touched)
@@ -160,7 +160,7 @@ def erasures(session: Session, collection_id: str, *, unfinished: bool = False) 
     statement = select(*_COLUMNS, _DAMAGED).where(Erasure.collection_id == collection_id)
     if unfinished:
         statement = statement.where(text("erasure.state <> 'verified'"))
-    rows = session.execute(statement.order_by(Erasure.requested_at, Erasure.id)).all()
+    rows = run(session, statement.order_by(Erasure.requested_at, Erasure.id)).all()
     return [_erasure(row) for row in rows]
 
 
@@ -182,7 +182,7 @@ def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
     CorruptStore
         Its row is not as it was written.
     """
-    row = session.execute(select(*_COLUMNS, _DAMAGED).where(Erasure.id == erasure_id)).first()
+    row = run(session, select(*_COLUMNS, _DAMAGED).where(Erasure.id == erasure_id)).first()
     if row is None:
         raise NotFound(f"the store has no erasure {erasure_id!r}: list them with erasures()")
     return _erasure(row)
@@ -190,7 +190,7 @@ def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
 
 def pseudonyms_of(session: Session, erasure_id: str) -> list[str]:
     """Pseudonyms of an erasure's documents, hexadecimal, ascending."""
-    found = session.scalar(select(Erasure.pseudonyms).where(Erasure.id == erasure_id))
+    found = scalar(session, select(Erasure.pseudonyms).where(Erasure.id == erasure_id))
     if found is None:
         return []
     if not isinstance(found, bytes) or len(found) % _PSEUDONYM_BYTES:
@@ -201,18 +201,18 @@ def pseudonyms_of(session: Session, erasure_id: str) -> list[str]:
 def advance(session: Session, erasure_id: str, state: str, facts: dict[str, Any]) -> None:
     """Record that an erasure has come to a state, with what was measured on the way."""
     sealed = resealed(_TABLE, facts=facts)
-    session.execute(update(Erasure).where(Erasure.id == erasure_id).values(**sealed, state=state))
+    run(session, update(Erasure).where(Erasure.id == erasure_id).values(**sealed, state=state))
 
 
 def set_receipt(session: Session, erasure_id: str, receipt: str) -> None:
     """Keep an erasure's signed receipt; one that it has already is replaced."""
     sealed = resealed(_TABLE, receipt=encode_text(receipt))
-    session.execute(update(Erasure).where(Erasure.id == erasure_id).values(**sealed))
+    run(session, update(Erasure).where(Erasure.id == erasure_id).values(**sealed))
 
 
 def receipt_of(session: Session, erasure_id: str) -> str | None:
     """An erasure's signed receipt; None where it has none yet."""
-    packed = session.scalar(select(Erasure.receipt).where(Erasure.id == erasure_id))
+    packed = scalar(session, select(Erasure.receipt).where(Erasure.id == erasure_id))
     return None if packed is None else decode_text(packed)
 
 

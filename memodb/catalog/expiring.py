@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, identifier
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.filters import among
 from memodb.catalog.models import TABLES, Document, DocumentState
 from memodb.catalog.registry import bump_segments
@@ -46,7 +46,7 @@ def set_expiry(
     touched: set[str] = set()
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
         chosen = (Document.collection_id == collection_id, among(chunk), scoped(scope))
-        touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
+        touched.update(scalars(session, select(Document.segment_id).where(*chosen).distinct()))
         statement = update(Document).where(*chosen).values(**resealed(TABLES["document"], expires_at=value))
         found += changed(session, statement)
     if found:
@@ -56,17 +56,17 @@ def set_expiry(
 
 def next_expiry(session: Session, collection_id: str, after: datetime) -> datetime | None:
     """When the next document of the collection expires, later than a time; None where none will."""
-    found: datetime | None = session.scalar(_NEXT_EXPIRY, {"collection": collection_id, "after": after})
+    found: datetime | None = scalar(session, _NEXT_EXPIRY, {"collection": collection_id, "after": after})
     return found
 
 
 def expired_places(session: Session, collection_id: str, at: datetime) -> list[tuple[int, str]]:
     """Row key and segment of the live documents that have expired by a time."""
     chosen = (Document.collection_id == collection_id, expired(at), _LIVE)
-    return [(row[0], row[1]) for row in session.execute(select(Document.place, Document.segment_id).where(*chosen))]
+    return [(row[0], row[1]) for row in run(session, select(Document.place, Document.segment_id).where(*chosen))]
 
 
 def expired_ids(session: Session, collection_id: str) -> list[str]:
     """Ids of the documents that have expired, live or in quarantine, ascending."""
     chosen = (Document.collection_id == collection_id, expired(now()), scoped(Scope.STORED))
-    return sorted(session.scalars(select(Document.id).where(*chosen)))
+    return sorted(scalars(session, select(Document.id).where(*chosen)))

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from memodb.catalog.execution import changed
+from memodb.catalog.execution import changed, run, scalar, scalars
 from memodb.catalog.models import TABLES, Backup
 from memodb.catalog.seals import inserted, resealed
 from memodb.errors import CorruptStore, NotFound
@@ -49,7 +49,7 @@ def line_count(session: Session) -> int:
     CorruptStore
         The last one has a number that none has.
     """
-    count = session.scalar(_LINE_COUNT)
+    count = scalar(session, _LINE_COUNT)
     if type(count) is not int or count < 0:
         raise CorruptStore("the audit log is damaged: restore the store from a backup")
     return count
@@ -58,12 +58,12 @@ def line_count(session: Session) -> int:
 def append_lines(session: Session, lines: Iterable[bytes], start: int | None = None) -> None:
     """Append lines to the audit log; behind so many, where the caller has asked for their number already."""
     for seq, line in enumerate(lines, line_count(session) if start is None else start):
-        session.execute(*inserted(_AUDIT, seq=seq, entry=line))
+        run(session, *inserted(_AUDIT, seq=seq, entry=line))
 
 
 def lines(session: Session, start: int = 0) -> Iterator[bytes]:
     """The audit log's lines from a number on; a few at a time in memory."""
-    for line in session.scalars(_LINES, {"start": start}, execution_options={"yield_per": _AT_A_TIME}):
+    for line in scalars(session, _LINES, {"start": start}, execution_options={"yield_per": _AT_A_TIME}):
         if not isinstance(line, bytes):
             raise CorruptStore("a line of the audit log is damaged: restore the store from a backup")
         yield line
@@ -71,7 +71,7 @@ def lines(session: Session, start: int = 0) -> Iterator[bytes]:
 
 def add_backup(session: Session, row: BackupRow) -> None:
     """Remember that a backup was taken."""
-    session.execute(*inserted(TABLES["backup"], **vars(row)))
+    run(session, *inserted(TABLES["backup"], **vars(row)))
 
 
 def destroy_backup(session: Session, backup_id: str, at: datetime) -> None:
@@ -93,4 +93,4 @@ def backups(session: Session, *, before: datetime | None = None) -> list[BackupR
     statement = select(Backup.id, Backup.created_at, Backup.keep_until, Backup.destroyed_at)
     if before is not None:
         statement = statement.where(Backup.created_at < before, Backup.destroyed_at.is_(None))
-    return [BackupRow(*row) for row in session.execute(statement.order_by(Backup.created_at, Backup.id))]
+    return [BackupRow(*row) for row in run(session, statement.order_by(Backup.created_at, Backup.id))]

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.filters import AMONG, listed
 from memodb.catalog.models import TABLES, Document, Hold, Suppression
 from memodb.catalog.seals import inserted
@@ -57,7 +57,7 @@ def add_hold(session: Session, collection_id: str, name: str, places: Iterable[i
     fresh = sorted(set(places) - known)
     for place in fresh:
         row = {"collection_id": collection_id, "name": name, "place": place, "created_at": created_at}
-        session.execute(*inserted(TABLES["hold"], **row))
+        run(session, *inserted(TABLES["hold"], **row))
     return len(fresh)
 
 
@@ -71,19 +71,19 @@ def remove_hold(session: Session, collection_id: str, name: str) -> list[str]:
 def held_ids(session: Session, collection_id: str, name: str) -> list[str]:
     """Ids of the documents under a hold, ascending."""
     chosen = Document.place.in_(_places_of(collection_id, name))
-    return sorted(session.scalars(select(Document.id).where(chosen)))
+    return sorted(scalars(session, select(Document.id).where(chosen)))
 
 
 def held_among(session: Session, collection_id: str, ids: Iterable[str]) -> list[str]:
     """Those of some ids whose documents a hold keeps, ascending."""
     found: list[str] = []
     for chunk in chunks(ids, _CHUNK):
-        found += session.scalars(_HELD_AMONG, {"collection": collection_id, "ids": listed(chunk)})
+        found += scalars(session, _HELD_AMONG, {"collection": collection_id, "ids": listed(chunk)})
     return sorted(found)
 
 
 def _places(session: Session, collection_id: str, name: str) -> list[int]:
-    return list(session.scalars(_places_of(collection_id, name)))
+    return list(scalars(session, _places_of(collection_id, name)))
 
 
 def _places_of(collection_id: str, name: str) -> Select[Any]:
@@ -98,14 +98,14 @@ def holds(session: Session, collection_id: str) -> list[HoldRow]:
         .group_by(Hold.name)
         .order_by(Hold.name)
     )
-    return [HoldRow(*row) for row in session.execute(statement)]
+    return [HoldRow(*row) for row in run(session, statement)]
 
 
 def add_suppression(session: Session, collection_id: str, digest: bytes, expires_at: datetime | None) -> None:
     """Refuse a text from now on, until a time or for good; the last word on a text counts."""
     remove_suppression(session, collection_id, digest)
     row = {"collection_id": collection_id, "hash": digest, "expires_at": expires_at}
-    session.execute(*inserted(TABLES["suppression"], **row))
+    run(session, *inserted(TABLES["suppression"], **row))
 
 
 def remove_suppression(session: Session, collection_id: str, digest: bytes) -> bool:
@@ -116,7 +116,7 @@ def remove_suppression(session: Session, collection_id: str, digest: bytes) -> b
 
 def suppressions(session: Session, collection_id: str) -> int:
     """How many texts are suppressed now."""
-    return int(session.scalar(_SUPPRESSIONS, {"collection": collection_id, "at": now()}) or 0)
+    return int(scalar(session, _SUPPRESSIONS, {"collection": collection_id, "at": now()}) or 0)
 
 
 def suppressed(session: Session, collection_id: str, digests: Iterable[bytes]) -> set[bytes]:
@@ -124,5 +124,5 @@ def suppressed(session: Session, collection_id: str, digests: Iterable[bytes]) -
     found: set[bytes] = set()
     for chunk in chunks(digests, _CHUNK):
         chosen = (Suppression.collection_id == collection_id, Suppression.hash.in_(chunk), _RUNNING)
-        found.update(session.scalars(select(Suppression.hash).where(*chosen), {"at": now()}))
+        found.update(scalars(session, select(Suppression.hash).where(*chosen), {"at": now()}))
     return found

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import identifier
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, scalars
 from memodb.catalog.filters import among
 from memodb.catalog.models import Document, DocumentState
 from memodb.catalog.registry import bump_segments
@@ -38,7 +38,7 @@ def _move(
     touched: set[str] = set()
     for chunk in chunks((identifier(item, "document id") for item in ids), _CHUNK):
         chosen = (Document.collection_id == collection_id, among(chunk), before)
-        touched.update(session.scalars(select(Document.segment_id).where(*chosen).distinct()))
+        touched.update(scalars(session, select(Document.segment_id).where(*chosen).distinct()))
         moved += changed(session, update(Document).where(*chosen).values(state=state.value))
     if moved:
         bump_segments(session, collection_id, touched)

@@ -13,7 +13,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
-from memodb.catalog.execution import changed, chunks
+from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.models import TABLES, Collection, Document, DoomedKey, Segment, Setting
 from memodb.catalog.seals import broken, inserted, resealed
 from memodb.catalog.visibility import Scope, scoped
@@ -115,7 +115,7 @@ def require_sound(session: Session) -> None:
         A row is not as it was written.
     """
     for table in (_SETTING, _COLLECTION):
-        found = session.execute(select(table.columns["name"]).where(broken(table))).first()
+        found = run(session, select(table.columns["name"]).where(broken(table))).first()
         if found is not None:
             raise CorruptStore(
                 f"the {table.name} {found[0]!r} in the catalog is damaged: restore the store from a backup"
@@ -124,7 +124,7 @@ def require_sound(session: Session) -> None:
 
 def get_setting(session: Session, name: str, default: Any = None) -> Any:
     """The setting's JSON value, or `default` where it was never put."""
-    row = session.execute(select(Setting.value).where(Setting.name == name)).first()
+    row = run(session, select(Setting.value).where(Setting.name == name)).first()
     return default if row is None else row[0]
 
 
@@ -140,7 +140,7 @@ def put_setting(session: Session, name: str, value: Any) -> None:
     canonical_json(value, f"setting {name!r}")
     sealed = resealed(_SETTING, value=value)
     if not changed(session, update(Setting).where(Setting.name == name).values(**sealed)):
-        session.execute(*inserted(_SETTING, name=name, value=value))
+        run(session, *inserted(_SETTING, name=name, value=value))
 
 
 def add_collection(
@@ -158,9 +158,9 @@ def add_collection(
     identifier(name, "collection name")
     if key is not None and (not isinstance(key, bytes) or len(key) != KEY_BYTES):
         raise InvalidInput(f"a collection's key must be {KEY_BYTES} bytes")
-    if session.execute(select(Collection.id).where(Collection.name == name)).first() is not None:
+    if run(session, select(Collection.id).where(Collection.name == name)).first() is not None:
         raise Conflict(f"a collection named {name!r} exists already")
-    if key is not None and session.execute(select(Collection.id).where(Collection.key == key)).first() is not None:
+    if key is not None and run(session, select(Collection.id).where(Collection.key == key)).first() is not None:
         raise Conflict("another collection of the store has this seed: collections share nothing, leave seed out")
     # else one whose name was damaged would be taken for missing, and an empty one made beside it
     require_sound(session)
@@ -171,7 +171,7 @@ def add_collection(
         created_at=datetime.now(UTC) if created_at is None else aware(created_at, "created_at"),
         version=0,
     )
-    session.execute(*inserted(_COLLECTION, **vars(row)))
+    run(session, *inserted(_COLLECTION, **vars(row)))
     return row
 
 
@@ -186,7 +186,7 @@ def find_collection(session: Session, name: str) -> CollectionRow:
     CollectionNotFound
         There is none.
     """
-    row = session.execute(select(*_COLLECTION_COLUMNS).where(Collection.name == name)).first()
+    row = run(session, select(*_COLLECTION_COLUMNS).where(Collection.name == name)).first()
     if row is None:
         raise CollectionNotFound(f"the store has no collection named {name!r}")
     if not isinstance(row.key, bytes) or len(row.key) != KEY_BYTES or not isinstance(row.id, str):
@@ -202,7 +202,7 @@ def version_of(session: Session, collection_id: str) -> int:
     CollectionNotFound
         There is no such collection.
     """
-    version: int | None = session.scalar(_VERSION, {"collection": collection_id})
+    version: int | None = scalar(session, _VERSION, {"collection": collection_id})
     if version is None:
         raise CollectionNotFound(f"the store has no collection with the id {collection_id!r}")
     return version
@@ -210,16 +210,17 @@ def version_of(session: Session, collection_id: str) -> int:
 
 def collection_names(session: Session) -> list[str]:
     """Names of the collections, in order."""
-    return list(session.scalars(select(Collection.name).order_by(Collection.name)))
+    return list(scalars(session, select(Collection.name).order_by(Collection.name)))
 
 
 def list_collections(session: Session) -> list[CollectionSummary]:
     """Every collection with its counts, by name. Reads each document's row once."""
-    rows = session.execute(
+    rows = run(
+        session,
         select(*_COLLECTION_COLUMNS, func.count(Document.id), func.coalesce(func.sum(Document.token_count), 0))
         .outerjoin(Document, and_(Document.collection_id == Collection.id, scoped(Scope.VISIBLE)))
         .group_by(Collection.id)
-        .order_by(Collection.name)
+        .order_by(Collection.name),
     )
     return [CollectionSummary(CollectionRow(*row[:5]), documents=row[5], tokens=row[6]) for row in rows]
 
@@ -251,7 +252,7 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
     canonical_json(geometry, "geometry")
     bump_collection(session, collection_id)
     row = SegmentRow(id=secrets.token_hex(16), collection_id=collection_id, geometry=geometry, version=0)
-    session.execute(*inserted(_SEGMENT, **vars(row)))
+    run(session, *inserted(_SEGMENT, **vars(row)))
     return row
 
 
@@ -273,8 +274,9 @@ def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
     CorruptStore
         A row is not as it was written.
     """
-    rows = session.execute(
-        select(*_SEGMENT_COLUMNS, broken(_SEGMENT)).where(Segment.collection_id == collection_id).order_by(Segment.id)
+    rows = run(
+        session,
+        select(*_SEGMENT_COLUMNS, broken(_SEGMENT)).where(Segment.collection_id == collection_id).order_by(Segment.id),
     ).all()
     for row in rows:
         if row[-1]:
@@ -285,14 +287,14 @@ def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
 def unused_ordinal(session: Session, collection_id: str) -> int:
     """A number that no intact segment's geometry has as its ordinal, for one whose own is lost."""
     chosen = (Segment.collection_id == collection_id, ~broken(_SEGMENT))
-    taken = [geometry.get("ordinal", 0) for geometry in session.scalars(select(Segment.geometry).where(*chosen))]
+    taken = [geometry.get("ordinal", 0) for geometry in scalars(session, select(Segment.geometry).where(*chosen))]
     return max(taken, default=-1) + 1
 
 
 def damaged_segments(session: Session, collection_id: str) -> list[str]:
     """Ids of the collection's segments whose rows are not as they were written."""
     chosen = (Segment.collection_id == collection_id, broken(_SEGMENT))
-    return sorted(session.scalars(select(Segment.id).where(*chosen)))
+    return sorted(scalars(session, select(Segment.id).where(*chosen)))
 
 
 def reshape_segment(session: Session, collection_id: str, segment_id: str, geometry: Any) -> None:
@@ -307,10 +309,11 @@ def reshape_segment(session: Session, collection_id: str, segment_id: str, geome
     """
     bump_segments(session, collection_id, [segment_id])
     set_tile(session, collection_id, segment_id, None)
-    session.execute(
+    run(
+        session,
         update(Segment)
         .where(Segment.collection_id == collection_id, Segment.id == segment_id)
-        .values(**resealed(_SEGMENT, geometry=geometry))
+        .values(**resealed(_SEGMENT, geometry=geometry)),
     )
 
 
@@ -325,7 +328,7 @@ def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | 
         It is not a segment of this collection.
     """
     chosen = (Segment.collection_id == collection_id, Segment.id == segment_id)
-    doom(session, session.scalars(select(Segment.tile_key).where(*chosen)))
+    doom(session, scalars(session, select(Segment.tile_key).where(*chosen)))
     statement = update(Segment).where(*chosen)
     if not changed(session, statement.values(**resealed(_SEGMENT, tile=tile, tile_key=key))):
         raise NotFound(f"the collection has no segment {segment_id!r}")
@@ -335,18 +338,18 @@ def doom(session: Session, keys: Iterable[bytes | None]) -> None:
     """Have keys destroyed, once this session's changes are durable: what they encrypted is gone from the catalog."""
     names = [{"name": key} for key in keys if key]
     if names:
-        session.execute(insert(DoomedKey).prefix_with("OR IGNORE"), names)
+        run(session, insert(DoomedKey).prefix_with("OR IGNORE"), names)
 
 
 def doomed(session: Session) -> list[bytes]:
     """Names of the keys that are still to be destroyed."""
-    return list(session.scalars(select(DoomedKey.name)))
+    return list(scalars(session, select(DoomedKey.name)))
 
 
 def undoom(session: Session, keys: Iterable[bytes]) -> None:
     """Forget the names of keys: they are destroyed."""
     for chunk in chunks(keys, _CHUNK):
-        session.execute(delete(DoomedKey).where(DoomedKey.name.in_(chunk)))
+        run(session, delete(DoomedKey).where(DoomedKey.name.in_(chunk)))
 
 
 def key_count(session: Session) -> int:
@@ -356,23 +359,23 @@ def key_count(session: Session) -> int:
         select(func.count(Segment.tile_key)),
         select(func.count()).select_from(DoomedKey),
     )
-    return sum(int(session.scalar(count) or 0) for count in counts)
+    return sum(int(scalar(session, count) or 0) for count in counts)
 
 
 def named_keys(session: Session) -> Iterator[bytes]:
     """Names of the keys of all documents and tiles, and of those still to be destroyed."""
     for column in (Document.key, Segment.tile_key, DoomedKey.name):
-        yield from (key for key in session.scalars(select(column)) if key)
+        yield from (key for key in scalars(session, select(column)) if key)
 
 
 def tiles(session: Session, collection_id: str) -> dict[str, str | None]:
     """The tile that each segment of a collection names, or None."""
-    return {row.id: row.tile for row in session.execute(_TILES, {"collection": collection_id})}
+    return {row.id: row.tile for row in run(session, _TILES, {"collection": collection_id})}
 
 
 def named_tiles(session: Session) -> set[str]:
     """Names of the tiles of all segments of the store."""
-    return {tile for tile in session.scalars(select(Segment.tile)) if tile is not None}
+    return {tile for tile in scalars(session, select(Segment.tile)) if tile is not None}
 
 
 def forget_tiles(session: Session, collection_id: str, segment_ids: Iterable[str]) -> None:
@@ -402,7 +405,7 @@ def empty_segments(session: Session, collection_id: str) -> list[str]:
     inside = select(Document.id).where(
         Document.collection_id == Segment.collection_id, Document.segment_id == Segment.id
     )
-    return sorted(session.scalars(select(Segment.id).where(Segment.collection_id == collection_id, ~inside.exists())))
+    return sorted(scalars(session, select(Segment.id).where(Segment.collection_id == collection_id, ~inside.exists())))
 
 
 def remove_segment(session: Session, collection_id: str, segment_id: str) -> None:
@@ -415,13 +418,14 @@ def remove_segment(session: Session, collection_id: str, segment_id: str) -> Non
     Conflict
         Documents are in it; move or delete them first.
     """
-    inside = session.execute(
-        select(Document.id).where(Document.collection_id == collection_id, Document.segment_id == segment_id).limit(1)
+    inside = run(
+        session,
+        select(Document.id).where(Document.collection_id == collection_id, Document.segment_id == segment_id).limit(1),
     ).first()
     if inside is not None:
         raise Conflict(f"the segment {segment_id!r} holds documents; move or delete them first")
     chosen = (Segment.collection_id == collection_id, Segment.id == segment_id)
-    doom(session, session.scalars(select(Segment.tile_key).where(*chosen)))
+    doom(session, scalars(session, select(Segment.tile_key).where(*chosen)))
     statement = delete(Segment).where(*chosen)
     if not changed(session, statement):
         raise NotFound(f"the collection has no segment {segment_id!r}")
