@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from memodb.catalog.codec import decode_text, encode_text
 from memodb.catalog.columns import identifier
 from memodb.catalog.execution import changed, chunks, run, scalar, scalars
-from memodb.catalog.filters import AMONG, among, listed
+from memodb.catalog.filters import AMONG, listed
 from memodb.catalog.models import TABLES, Collection, Document, DocumentState, Erasure, Hold
 from memodb.catalog.registry import bump_segments, doom, forget_tiles
 from memodb.catalog.seals import broken, inserted, resealed
@@ -77,8 +77,27 @@ class ErasureRow:
     facts: dict[str, Any]
 
 
-_DAMAGED = broken(_TABLE).label("damaged")
-_COLUMNS = (Erasure.id, Erasure.collection_id, Erasure.state, Erasure.requested_at, Erasure.facts)
+_COLUMNS = (_TABLE.c.id, _TABLE.c.collection_id, _TABLE.c.state, _TABLE.c.requested_at, _TABLE.c.facts)
+_ERASURES = select(*_COLUMNS, broken(_TABLE).label("damaged"))
+_OF_COLLECTION = _ERASURES.where(_TABLE.c.collection_id == bindparam("collection")).order_by(
+    _TABLE.c.requested_at, _TABLE.c.id
+)
+_BEGUN = _OF_COLLECTION.where(text("erasure.state <> 'verified'"))
+_BY_ID = _ERASURES.where(_TABLE.c.id == bindparam("erasure"))
+_LEFT = select(func.count()).select_from(Document).where(*_UNFINISHED, Document.erasure_id == bindparam("erasure"))
+_LEFT_HELD = _LEFT.where(_HELD)
+_HIDDEN = select(Document.id, Document.segment_id).where(
+    Document.collection_id == bindparam("collection"), *_UNFINISHED, ~_HELD
+)
+_STEP = update(_TABLE).where(_TABLE.c.id == bindparam("erasure"))
+_ADVANCE = _STEP.values(
+    **resealed(_TABLE, facts=bindparam("known", type_=_TABLE.c.facts.type)), state=bindparam("reached")
+)
+_SET_RECEIPT = _STEP.values(**resealed(_TABLE, receipt=bindparam("signed", type_=_TABLE.c.receipt.type)))
+_NAMED = (Document.collection_id == bindparam("collection"), AMONG)
+_SEGMENTS_OF_LIVE = select(Document.segment_id).where(*_NAMED, _LIVE).distinct()
+_KEYS_OF = select(Document.key).where(*_NAMED)
+_DELETE = delete(TABLES["document"]).where(*_NAMED)
 
 
 def add_erasure(session: Session, row: ErasureRow, pseudonyms: Iterable[bytes]) -> None:
@@ -106,16 +125,15 @@ def hide_many(session: Session, collection_id: str, ids: Iterable[str], erasure_
 def hidden(session: Session, collection_id: str) -> dict[str, list[str]]:
     """Ids of the documents that are being erased and that no hold keeps, by segment."""
     found: dict[str, list[str]] = {}
-    chosen = (Document.collection_id == collection_id, *_UNFINISHED, ~_HELD)
-    for document_id, segment_id in run(session, select(Document.id, Document.segment_id).where(*chosen)):
+    for document_id, segment_id in run(session, _HIDDEN, {"collection": collection_id}):
         found.setdefault(segment_id, []).append(document_id)
     return found
 
 
 def left_of(session: Session, erasure_id: str) -> tuple[int, int]:
     """Rows that an erasure has still to remove: all of them, and those that a hold keeps."""
-    chosen = select(func.count()).select_from(Document).where(*_UNFINISHED, Document.erasure_id == erasure_id)
-    return int(scalar(session, chosen) or 0), int(scalar(session, chosen.where(_HELD)) or 0)
+    chosen = {"erasure": erasure_id}
+    return int(scalar(session, _LEFT, chosen) or 0), int(scalar(session, _LEFT_HELD, chosen) or 0)
 
 
 def collections_with_unfinished(session: Session) -> list[str]:
@@ -139,10 +157,10 @@ def delete_many(session: Session, collection_id: str, ids: Iterable[str]) -> int
     removed = 0
     touched: set[str] = set()
     for chunk in _chunked(ids):
-        chosen = (Document.collection_id == collection_id, among(chunk))
-        touched.update(scalars(session, select(Document.segment_id).where(*chosen, _LIVE).distinct()))
-        doom(session, scalars(session, select(Document.key).where(*chosen)))
-        removed += changed(session, delete(Document).where(*chosen))
+        chosen = {"collection": collection_id, "ids": listed(chunk)}
+        touched.update(scalars(session, _SEGMENTS_OF_LIVE, chosen))
+        doom(session, scalars(session, _KEYS_OF, chosen))
+        removed += changed(session, _DELETE, chosen)
     if touched:
         bump_segments(session, collection_id, touched)
         forget_tiles(session, collection_id, touched)
@@ -157,10 +175,7 @@ def erasures(session: Session, collection_id: str, *, unfinished: bool = False) 
     CorruptStore
         A row is not as it was written.
     """
-    statement = select(*_COLUMNS, _DAMAGED).where(Erasure.collection_id == collection_id)
-    if unfinished:
-        statement = statement.where(text("erasure.state <> 'verified'"))
-    rows = run(session, statement.order_by(Erasure.requested_at, Erasure.id)).all()
+    rows = run(session, _BEGUN if unfinished else _OF_COLLECTION, {"collection": collection_id}).all()
     return [_erasure(row) for row in rows]
 
 
@@ -182,7 +197,7 @@ def find_erasure(session: Session, erasure_id: str) -> ErasureRow:
     CorruptStore
         Its row is not as it was written.
     """
-    row = run(session, select(*_COLUMNS, _DAMAGED).where(Erasure.id == erasure_id)).first()
+    row = run(session, _BY_ID, {"erasure": erasure_id}).first()
     if row is None:
         raise NotFound(f"the store has no erasure {erasure_id!r}: list them with erasures()")
     return _erasure(row)
@@ -200,14 +215,12 @@ def pseudonyms_of(session: Session, erasure_id: str) -> list[str]:
 
 def advance(session: Session, erasure_id: str, state: str, facts: dict[str, Any]) -> None:
     """Record that an erasure has come to a state, with what was measured on the way."""
-    sealed = resealed(_TABLE, facts=facts)
-    run(session, update(Erasure).where(Erasure.id == erasure_id).values(**sealed, state=state))
+    run(session, _ADVANCE, {"erasure": erasure_id, "known": facts, "reached": state})
 
 
 def set_receipt(session: Session, erasure_id: str, receipt: str) -> None:
     """Keep an erasure's signed receipt; one that it has already is replaced."""
-    sealed = resealed(_TABLE, receipt=encode_text(receipt))
-    run(session, update(Erasure).where(Erasure.id == erasure_id).values(**sealed))
+    run(session, _SET_RECEIPT, {"erasure": erasure_id, "signed": encode_text(receipt)})
 
 
 def receipt_of(session: Session, erasure_id: str) -> str | None:

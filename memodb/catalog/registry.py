@@ -59,15 +59,33 @@ _SETTING, _COLLECTION, _SEGMENT = (TABLES[name] for name in ("setting", "collect
 
 # every commit asks for these: building a statement takes several times as long as running it
 _VERSION = select(_COLLECTION.c.version).where(_COLLECTION.c.id == bindparam("collection"))
+_CHOSEN = (_SEGMENT.c.collection_id == bindparam("collection"), _SEGMENT.c.id == bindparam("segment"))
+_TILE_KEY = select(_SEGMENT.c.tile_key).where(*_CHOSEN)
+_SET_TILE = (
+    update(_SEGMENT)
+    .where(*_CHOSEN)
+    .values(
+        **resealed(
+            _SEGMENT,
+            tile=bindparam("named", type_=_SEGMENT.c.tile.type),
+            tile_key=bindparam("named_key", type_=_SEGMENT.c.tile_key.type),
+        )
+    )
+)
+_DOOM = insert(TABLES["doomed_key"]).prefix_with("OR IGNORE")
+_SEGMENTS = (
+    select(
+        *(_SEGMENT.c[name] for name in ("id", "collection_id", "geometry", "version", "tile", "tile_key")),
+        broken(_SEGMENT),
+    )
+    .where(_SEGMENT.c.collection_id == bindparam("collection"))
+    .order_by(_SEGMENT.c.id)
+)
 _TILES = select(_SEGMENT.c.id, _SEGMENT.c.tile).where(_SEGMENT.c.collection_id == bindparam("collection"))
 _BUMP_COLLECTION = (
     update(_COLLECTION).where(_COLLECTION.c.id == bindparam("collection")).values(version=_COLLECTION.c.version + 1)
 )
-_BUMP_SEGMENT = (
-    update(_SEGMENT)
-    .where(_SEGMENT.c.collection_id == bindparam("collection"), _SEGMENT.c.id == bindparam("segment"))
-    .values(version=_SEGMENT.c.version + 1)
-)
+_BUMP_SEGMENT = update(_SEGMENT).where(*_CHOSEN).values(version=_SEGMENT.c.version + 1)
 
 
 @dataclass(frozen=True)
@@ -256,16 +274,6 @@ def add_segment(session: Session, collection_id: str, geometry: Any) -> SegmentR
     return row
 
 
-_SEGMENT_COLUMNS = (
-    Segment.id,
-    Segment.collection_id,
-    Segment.geometry,
-    Segment.version,
-    Segment.tile,
-    Segment.tile_key,
-)
-
-
 def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
     """The collection's segments by id: there is no order of creation to tell.
 
@@ -274,10 +282,7 @@ def list_segments(session: Session, collection_id: str) -> list[SegmentRow]:
     CorruptStore
         A row is not as it was written.
     """
-    rows = run(
-        session,
-        select(*_SEGMENT_COLUMNS, broken(_SEGMENT)).where(Segment.collection_id == collection_id).order_by(Segment.id),
-    ).all()
+    rows = run(session, _SEGMENTS, {"collection": collection_id}).all()
     for row in rows:
         if row[-1]:
             raise CorruptStore(f"the row of segment {row[0]!r} is damaged: run `memodb check --fix`")
@@ -327,10 +332,9 @@ def set_tile(session: Session, collection_id: str, segment_id: str, tile: str | 
     NotFound
         It is not a segment of this collection.
     """
-    chosen = (Segment.collection_id == collection_id, Segment.id == segment_id)
-    doom(session, scalars(session, select(Segment.tile_key).where(*chosen)))
-    statement = update(Segment).where(*chosen)
-    if not changed(session, statement.values(**resealed(_SEGMENT, tile=tile, tile_key=key))):
+    chosen = {"collection": collection_id, "segment": segment_id}
+    doom(session, scalars(session, _TILE_KEY, chosen))
+    if not changed(session, _SET_TILE, {**chosen, "named": tile, "named_key": key}):
         raise NotFound(f"the collection has no segment {segment_id!r}")
 
 
@@ -338,7 +342,7 @@ def doom(session: Session, keys: Iterable[bytes | None]) -> None:
     """Have keys destroyed, once this session's changes are durable: what they encrypted is gone from the catalog."""
     names = [{"name": key} for key in keys if key]
     if names:
-        run(session, insert(DoomedKey).prefix_with("OR IGNORE"), names)
+        run(session, _DOOM, names)
 
 
 def doomed(session: Session) -> list[bytes]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgpack
-from sqlalchemy import ColumnElement, Insert, Table, column, func, insert, literal
+from sqlalchemy import BindParameter, Column, ColumnElement, Insert, Table, column, func, insert, literal
 from sqlalchemy import table as lightweight
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -62,12 +62,18 @@ def _raw(table: Table, name: str, value: Any) -> Any:
 
 
 def resealed(table: Table, **changed: Any) -> dict[str, Any]:
-    """Values for an UPDATE of all columns named, with the seal that the row has afterwards."""
+    """Values for an UPDATE of all columns named, with the seal that the row has afterwards. For a statement that is
+    built once a parameter of the column's type stands for a value.
+    """
+    names = sealed_columns(table)
     columns = [
-        literal(changed[name], table.columns[name].type) if name in changed else table.columns[name]
-        for name in sealed_columns(table)
+        _stated(table.columns[name], changed[name]) if name in changed else table.columns[name] for name in names
     ]
     return {**changed, "seal": getattr(func, SEAL)(*columns)}
+
+
+def _stated(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    return value if isinstance(value, BindParameter) else literal(value, column.type)
 
 
 def broken(table: Table) -> ColumnElement[bool]:
