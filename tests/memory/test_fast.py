@@ -20,9 +20,10 @@ from memodb.errors import BackendUnavailable, CorruptStore, InvalidConfiguration
 from memodb.memory import Backend, Batch, WillshawConfiguration, backend_for, first_geometry, memory_for
 from memodb.memory.backend import FastBackend
 from memodb.memory.codes import Keys, context_symbols
+from memodb.memory.pairs import distinct
 from memodb.memory.willshaw import Votes, WillshawMatrix
 
-pytest.importorskip("numba", reason="numba is not installed")
+fast: Any = pytest.importorskip("memodb.memory.fast", reason="numba is not installed", exc_type=ImportError)
 
 SEED = bytes(range(32))
 quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +31,7 @@ ONES = 3
 SELECTOR = Keys(SEED).multipliers("rows", ONES // 2 + 1)
 CODES = np.array([[value % 3, 128 + 17 * value % 128] for value in range(9)])
 """Of nine values: every third shares its first column."""
+OTHERS = CODES + np.array([64, 1])
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.sampled_from([1, 2, 8, 14, 15, 300])), max_size=8)
 
 
@@ -38,24 +40,25 @@ def alike(ours: WillshawMatrix, theirs: WillshawMatrix) -> None:
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 
 
-def votes_of(drawn: list[tuple[int, int, int]]) -> Votes:
+def votes_of(drawn: list[tuple[int, int, int]], codes: np.ndarray = CODES) -> Votes:
     """Pairs (context, value), each so many times."""
     symbols, values = (
         np.repeat([each[i] for each in drawn], [each[2] for each in drawn]).astype(np.int64) for i in (0, 1)
     )
-    return Votes(Backend(), symbols.astype(np.uint64), values, CODES, SELECTOR, ONES)
+    return Votes(Backend(), symbols.astype(np.uint64), values, codes, SELECTOR, ONES)
 
 
 @given(st.lists(st.tuples(PAIRS, st.sampled_from(["add", "add", "undo", "subtract"])), max_size=8))
 @quick
 def test_sums_are_the_same_across_four_bits(steps: list[tuple[list[tuple[int, int, int]], str]]) -> None:
     """Counts that cross 15 in both directions, come back to 0, and subtractions of what is not there."""
-    ours, theirs = WillshawMatrix(FastBackend(worth=0), 6, 256), WillshawMatrix(Backend(), 6, 256)
+    # so many rows that no sum is counted row by row
+    ours, theirs = WillshawMatrix(FastBackend(worth=0), 1500, 256), WillshawMatrix(Backend(), 1500, 256)
     added: list[list[tuple[int, int, int]]] = []
     for drawn, verb in steps:
         undone = verb == "undo" and bool(added)
         votes = votes_of(added.pop() if undone else drawn)
-        counted = votes.tally(6, 256)
+        counted = votes.tally(1500, 256)
         assert np.array_equal(ours.ones_with([votes, counted, votes]), theirs.ones_with([counted]))
         alike(ours, theirs)
         if verb == "add":
@@ -74,6 +77,71 @@ def test_sums_are_the_same_across_four_bits(steps: list[tuple[list[tuple[int, in
             if verb == "subtract" and not refused:
                 added = [[]]  # what is left of them is no longer known
         alike(ours, theirs)
+
+
+@given(st.lists(st.lists(PAIRS, min_size=1, max_size=3), min_size=1, max_size=4), st.data())
+@quick
+def test_sums_are_the_same_row_by_row(steps: list[list[list[tuple[int, int, int]]]], data: Any) -> None:
+    """Several parts at once, with codes that they share or have alone, on counts that are there and beyond 15."""
+    ours, theirs = WillshawMatrix(FastBackend(worth=0), 6, 256), WillshawMatrix(Backend(), 6, 256)
+    for drawn in steps:
+        parts = [votes_of(pairs, data.draw(st.sampled_from([CODES, OTHERS]))) for pairs in drawn]
+        ours.add(*parts)
+        for part in parts:
+            theirs.add(part.tally(6, 256))
+        alike(ours, theirs)
+
+
+def test_many_are_counted_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they hit a sixteenth of the cells, and no count can go beyond 32 bits."""
+    calls: list[str] = []
+
+    def watched(name: str, kernel: Any) -> Any:
+        def called(*given: Any) -> Any:
+            calls.append(name)
+            return kernel(*given)
+
+        return called
+
+    for name in ("add", "add_many"):
+        monkeypatch.setattr(fast, name, watched(name, getattr(fast, name)))
+    few, many = votes_of([(1, 1, 15)]), votes_of([(1, 1, 16)])
+    assert few.hits * 16 < 6 * 256 <= many.hits * 16
+    matrix = WillshawMatrix(FastBackend(worth=0), 6, 256)
+    matrix.add(few)
+    matrix.add(many)
+    matrix.add(few, many)
+    assert calls == ["add", "add_many", "add_many"]
+    plain = WillshawMatrix(Backend(), 6, 256)
+    plain.add(votes_of([(1, 1, 62)]))
+    alike(matrix, plain)
+    matrix.large_counts[0] = (1 << 31) - 40
+    matrix.add(many)
+    assert calls[3:] == ["add"]
+    assert matrix.large_counts[0] == (1 << 31) - 24
+    matrix.add(votes_of([(1, 1, 40)]).tally(6, 256))
+    assert matrix.large_counts[0] == (1 << 31) + 16
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=60))
+@quick
+def test_pairs_are_told_apart_the_same(drawn: list[tuple[int, int, int]]) -> None:
+    """Symbols that differ in their highest bits alone, and in their lowest."""
+    symbols = np.array([(each[0] >> 1) << 63 | each[0] & 1 for each in drawn], dtype=np.uint64)
+    values, documents = (np.array([each[i] for each in drawn], dtype=np.int64) for i in (1, 2))
+    ours = distinct(FastBackend(worth=0), symbols, values, documents)
+    theirs = distinct(Backend(), symbols, values, documents)
+    assert ours.tolist() == [at for at, each in enumerate(drawn) if each not in drawn[:at]]
+    assert {drawn[at] for at in ours} == {drawn[at] for at in theirs}
+    assert ours.size == theirs.size
+
+
+@pytest.mark.parametrize("differing", [0, 1, 2])
+def test_pairs_that_differ_in_one_thing_are_apart(differing: int) -> None:
+    """So many that their hashes meet."""
+    every = [np.zeros(2048, dtype=np.uint64), np.zeros(2048, dtype=np.int64), np.zeros(2048, dtype=np.int64)]
+    every[differing] = np.repeat(np.arange(1024), 2).astype(every[differing].dtype)
+    assert distinct(FastBackend(worth=0), *every).tolist() == list(range(0, 2048, 2))
 
 
 @pytest.mark.parametrize("held", [1, 14, 15, 16, 300])
