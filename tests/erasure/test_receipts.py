@@ -286,6 +286,27 @@ def test_a_live_row_that_is_back(exact: Stores, filled: Stores, before_the_look:
         assert db.receipt(erasure.id)["statement"]["verified"]
 
 
+def test_a_memory_that_is_another(exact: Stores, filled: Stores, valid: Valid, before_the_look: Any) -> None:
+    """One count of it, and nothing else: the one that answers is looked at, not another of the same documents."""
+    with filled(exact()) as db:
+        with db._collection.reading() as memory:
+            (segment,) = memory.segments.values()
+
+        def flip(_: str) -> None:
+            segment.matrices[1].cells[7] ^= 1
+
+        before_the_look(flip)
+        receipt = db.delete("secret")
+        assert not receipt.verified
+        statement = valid(db, receipt.signed)
+        assert failing(statement) == {"memory"}
+        (proof,) = receipt.segments
+        assert proof.compared
+        assert proof.digest != proof.rebuilt_digest
+        flip("")
+        assert valid(db, db.receipt(receipt.id))["verified"]
+
+
 def test_a_tile_that_is_back(exact: Stores, filled: Stores, valid: Valid, before_the_look: Any, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with filled(exact(path)) as db:

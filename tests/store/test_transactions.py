@@ -313,7 +313,7 @@ def test_an_interruption_between_commit_and_publication_heals(
 ) -> None:
     """Ctrl-C while the publisher waits for readers: what is committed must be what is answered."""
 
-    def interrupted(self: Collection, change: object, expiring_at: object = None) -> None:
+    def interrupted(self: Collection, change: object, committed: object = None, expiring_at: object = None) -> None:
         raise KeyboardInterrupt
 
     with fresh(tmp_path / "s") as db:
