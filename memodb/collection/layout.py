@@ -22,12 +22,14 @@ from memodb.memory import Batch, Contribution, Geometry, Memory, Segment, first_
 __all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "extend", "grown_segment", "memorise"]
 
 BATCH_TOKENS = 1 << 16
-"""Tokens memorised in one step: bounds the temporaries at about 100 MB."""
+"""Tokens whose votes are computed in one step: bounds the temporaries at about 100 MB, and as much again where two cores
+compute them."""
 
 _BATCH_DOCUMENTS = 1 << 13
 
-_BATCHES_AT_ONCE = 16
-"""Batches whose votes, 64 bytes a token, are added together: one pass over a segment's rows for a million tokens."""
+_BATCHES_AT_ONCE = 8
+"""Batches whose votes, 64 bytes a token, are added together: a pass over a segment's rows for half a million tokens.
+Twice as many take as long, and more memory."""
 
 GROWTH = 1.5
 """Pairs that a grown segment has room for, over those that it must hold."""
