@@ -22,8 +22,7 @@ from memodb.memory import Batch, Contribution, Geometry, Memory, Segment, first_
 __all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "extend", "grown_segment", "memorise"]
 
 BATCH_TOKENS = 1 << 16
-"""Tokens whose votes are computed in one step: bounds the temporaries at about 100 MB, and as much again where two cores
-compute them."""
+"""Tokens whose votes are computed in one step: bounds its temporaries at about 100 MB. Each core has its own step."""
 
 _BATCH_DOCUMENTS = 1 << 13
 
