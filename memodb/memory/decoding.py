@@ -43,6 +43,13 @@ class CodeTable:
         pair of columns begins; in few bytes, so that they stay in a core's cache."""
         return self.codes[self.members].astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
+    @cached_property
+    def occupied(self) -> np.ndarray:
+        """Of each column of the first block, the columns of the second that an item has with it: bits, uint64
+        (block, block / 64). Most are 0 where items are few."""
+        held = (self.starts[1:] > self.starts[:-1]).reshape(self.block, self.block)
+        return np.packbits(held, axis=1, bitorder="little").view(np.uint64)
+
     def pairs(self, words: Array) -> Array:
         """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""
         by_block = words.reshape(words.shape[0], self.codes.shape[1], self.block // 64)

@@ -353,7 +353,8 @@ class Segment(ABC):
             words = self.provenance.read(*self.codebook.keys_of(len(self.layers), windows, self.provenance.rows))
             window, document = self._documents.decode(words)
         else:
-            given = self.codebook.selectors[-1], ones, self.provenance.presence, *self._documents.compact
+            table = self._documents
+            given = self.codebook.selectors[-1], ones, self.provenance.presence, table.occupied, *table.compact
             window, document = kernels.documents(windows, *given)
         return window, self.symbols[document]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import ONE, appended, compiled, lowest, ones_of, select_rows
+from memodb.memory.fast.compiling import ONE, compiled, lowest, ones_of, select_rows
 
 __all__ = ["CROWD", "common_words", "decode", "documents", "holds", "look", "pairs_of", "turned_back"]
 
@@ -95,31 +95,59 @@ def turned_back(common: Any, rotation: Any, w: Any) -> Any:
 
 
 @compiled
-def documents(symbols: Any, selector: Any, ones: int, presence: Any, codes: Any, members: Any, starts: Any) -> Any:
+def _named(words: Any, codes: Any, members: Any, starts: Any, occupied: Any, found: Any) -> Any:
+    """Items all of whose columns are set in ``words[0]``, into ``found``, which has room for one more than there are
+    items; how many.
+
+    As :func:`decode`, for items that are few beside the pairs of columns: a pair that names none is not looked at.
+    """
+    blocks, each = codes.shape[1], occupied.shape[1]
+    count = np.int64(0)
+    for first_word in range(each):
+        first_bits = words[0, first_word]
+        while first_bits:
+            first = first_word * 64 + lowest(first_bits)
+            first_bits &= first_bits - ONE
+            for second_word in range(each):
+                second_bits = words[0, each + second_word] & occupied[first, second_word]
+                while second_bits:
+                    bucket = (first * each + second_word) * 64 + lowest(second_bits)
+                    second_bits &= second_bits - ONE
+                    for place in range(starts[bucket], starts[bucket + 1]):
+                        held = ONE
+                        for j in range(2, blocks):
+                            column = codes[place, j]
+                            held &= words[0, column >> 6] >> np.uint64(column & 63)
+                        found[count] = members[place]
+                        count += np.int64(held)
+    return count
+
+
+@compiled
+def documents(
+    symbols: Any, selector: Any, ones: int, presence: Any, occupied: Any, codes: Any, members: Any, starts: Any
+) -> Any:
     """Items that a matrix answers to each symbol (n,): place of the symbol, and item, ascending."""
     words = presence.shape[1]
     rows, selectors = np.empty((1, ones + 1), dtype=np.int64), selector.reshape((1, -1))
     common, agreed = np.empty(words, dtype=np.uint64), np.empty((1, words), dtype=np.uint64)
-    found = np.empty(members.size, dtype=np.int64)
+    found = np.empty(codes.shape[0] + 1, dtype=np.int64)  # one more is written than is held
     places, items = np.empty(64, dtype=np.int64), np.empty(64, dtype=np.int64)
     total = 0
     for i in range(symbols.size):
         select_rows(symbols[i], selectors, 0, presence.shape[0] // ones, ones, words * 64, rows, 0)
         common_words(presence, rows, 0, ones, common)
-        left = np.uint64(0)
         for w in range(words):
             agreed[0, w] = turned_back(common, rows[0, ones], w)
-            left |= agreed[0, w]
-        if not left:
-            continue
-        if pairs_of(agreed, 0, codes.shape[1]) > CROWD:
-            count = look(agreed, 0, codes, found, 0)
-        else:
-            count = decode(agreed, 0, codes, starts, found, 0)
-        for c in range(count):
-            found[c] = members[found[c]]
-        found[:count].sort()
-        for c in range(count):
-            places, _ = appended(places, total, np.int64(i))
-            items, total = appended(items, total, found[c])
+        count = _named(agreed, codes, members, starts, occupied, found)
+        if count > 1:
+            found[:count].sort()
+        if total + count > places.size:
+            size = 2 * (total + count)
+            wide_places, wide_items = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+            wide_places[:total], wide_items[:total] = places[:total], items[:total]
+            places, items = wide_places, wide_items
+        places[total : total + count] = i
+        items[total : total + count] = found[:count]
+        total += count
     return places[:total].copy(), items[:total].copy()
