@@ -133,18 +133,12 @@ class Memory(ABC):
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         """Whether layers 0..level answer a token to a context, int64 (longest,), however many others they answer."""
 
-    def window_symbols(self, tokens: np.ndarray) -> np.ndarray:
-        """Symbols of the windows that start at each place of a token sequence, uint64: equal where the windows are."""
-        if tokens.size < self.configuration.window:
-            return np.zeros(0, dtype=np.uint64)
-        return self.backend.to_host(window_symbols(self.backend.to_device(tokens), self.codebook.contexts))
-
     def documents(self, tokens: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Documents that may hold each window of a token sequence, segment by segment: never misses one that does.
 
         Parameters
         ----------
-        tokens : int64 (n,)
+        tokens : integer (n,)
 
         Yields
         ------

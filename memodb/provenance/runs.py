@@ -7,13 +7,16 @@ instead.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MARK", "common_runs"]
+__all__ = ["MARK", "Tokens", "common_runs"]
 
-Tokens = npt.NDArray[np.int64]
-Symbols = npt.NDArray[np.uint64]
+Tokens = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint32]
 
 MARK = -3
 """Stands behind each document where they are one sequence, and is no token; -1 and -2 are marks of this module's."""
@@ -21,34 +24,51 @@ MARK = -3
 _FEW_PAIRS = 1024
 _PAIRS_PER_WINDOW = 4
 """A document with more pairs of equal windows than the first number and this one for each of its own repeats itself."""
+_FACTOR = np.uint32(0x9E3779B1)
 
 
 def common_runs(
-    query: Tokens, asked: Symbols, documents: Tokens, held: Symbols, edges: Tokens
-) -> tuple[Tokens, Tokens, Tokens]:
+    query: Tokens, documents: Tokens, edges: Places, window: int, kernels: ModuleType | None = None
+) -> tuple[Places, Places, Places]:
     """Maximal runs that a query has in common with each of some documents, of at least a window's tokens.
 
-    A run of the query inside a longer one with the same document is left out. Symbols only say where tokens are
-    compared: where two windows share one by chance, nothing is found that is not there.
+    A run of the query inside a longer one with the same document is left out.
 
     Parameters
     ----------
-    query : int64 (m,)
-    asked : uint64 (m - window + 1,)
-        Symbols of its windows, equal where windows are; there is one at least.
-    documents : int64 (n,)
+    query : int32 (m,)
+        A window at least.
+    documents : int32 (n,)
         Of all documents, a `MARK` behind each.
-    held : uint64 (n - window + 1,)
-        Symbols of the windows of ``documents``.
     edges : int64 (documents,)
         Where each document begins, ascending.
+    window : int
+    kernels : module, optional
+        :mod:`memodb.memory.fast`.
 
     Returns
     -------
     start, end, place : int64 (runs,)
         Half-open in the query, and the first place of such a piece in the document, as an element of ``documents``.
     """
-    window = query.size - asked.size + 1
+    if kernels is None:
+        return _longest(query.size, edges, *_diagonals(query, documents, edges, window))
+    *found, repeats = kernels.diagonals(query, documents, edges, window, _FEW_PAIRS, _PAIRS_PER_WINDOW)
+    if repeats.any():
+        sizes = np.diff(edges, append=documents.size)[repeats]
+        begins = np.cumsum(sizes) - sizes
+        moved = edges[repeats] - begins
+        rest = documents[np.repeat(moved, sizes) + np.arange(sizes.sum())]
+        start, end, place = _diagonals(query, rest, begins, window)
+        place += moved[np.searchsorted(begins, place, "right") - 1]
+        found = [np.concatenate(both) for both in zip(found, (start, end, place), strict=True)]
+    return _longest(query.size, edges, *found)
+
+
+def _diagonals(query: Tokens, documents: Tokens, edges: Places, window: int) -> tuple[Places, Places, Places]:
+    """Runs that cannot be made longer at either end: all of them, some of which may lie inside of others; of documents
+    that repeat themselves only those that do not."""
+    asked, held = _hashes(query, window), _hashes(documents, window)
     order = np.argsort(asked, kind="stable")
     ordered = asked[order]
     begins = _possible(asked, held)
@@ -61,7 +81,7 @@ def common_runs(
     repeats = pairs > _FEW_PAIRS + _PAIRS_PER_WINDOW * windows
     once = ~repeats[document]
     number, place = _ranges(first[once], last[once])
-    found = [_joined(query, order[place], documents, begins[once][number], edges, window)]
+    found = [_joined(query, order[place], documents, begins[once][number], window)]
     for which in np.flatnonzero(repeats):
         part = slice(*np.searchsorted(document, [which, which + 1]))
         _, distinct = np.unique(first[part], return_index=True)
@@ -71,15 +91,29 @@ def common_runs(
     return start, end, place
 
 
-def _possible(asked: Symbols, held: Symbols) -> Tokens:
-    """Places of ``held`` at which a symbol of ``asked`` may be, by some bits of it: most are not worth a search."""
+def _hashes(tokens: Tokens, window: int) -> Hashes:
+    """Of each window (n - window + 1,), equal where windows are; they only say where tokens are compared, so that
+    two that share one by chance cost time, and nothing is found that is not there."""
+    hashes = tokens.view(np.uint32) * _FACTOR
+    size = 1
+    while size < window:
+        step = min(size, window - size)
+        wider = hashes[:-step] * (_FACTOR + np.uint32(2 * size))
+        wider += hashes[step:]
+        hashes = wider
+        size += step
+    return hashes
+
+
+def _possible(asked: Hashes, held: Hashes) -> Places:
+    """Places of ``held`` at which a hash of ``asked`` may be, by some bits of it: most are not worth a search."""
     bits = min(asked.size.bit_length() + 6, 22)
     seen = np.zeros(1 << bits, dtype=bool)
-    seen[asked >> np.uint64(64 - bits)] = True
-    return np.flatnonzero(seen[held >> np.uint64(64 - bits)])
+    seen[asked >> np.uint32(32 - bits)] = True
+    return np.flatnonzero(seen[held >> np.uint32(32 - bits)])
 
 
-def _ranges(first: Tokens, last: Tokens) -> tuple[Tokens, Tokens]:
+def _ranges(first: Places, last: Places) -> tuple[Places, Places]:
     """The numbers from each first up to before its last, one after another: whose each is, and it."""
     sizes = last - first
     whose = np.repeat(np.arange(sizes.size), sizes)
@@ -87,9 +121,9 @@ def _ranges(first: Tokens, last: Tokens) -> tuple[Tokens, Tokens]:
 
 
 def _joined(
-    query: Tokens, ours: Tokens, documents: Tokens, theirs: Tokens, edges: Tokens, window: int
-) -> tuple[Tokens, Tokens, Tokens]:
-    """The runs that pairs of windows with equal symbols make up, which are all pairs of their documents."""
+    query: Tokens, ours: Places, documents: Tokens, theirs: Places, window: int
+) -> tuple[Places, Places, Places]:
+    """The runs that pairs of windows with equal hashes make up, which are all pairs of their documents."""
     equal = np.ones(ours.size, dtype=bool)
     for step in range(window):
         equal &= query[step:].take(ours) == documents[step:].take(theirs)
@@ -101,9 +135,15 @@ def _joined(
     # on a diagonal runs follow one another, so that the n-th beginning belongs to the n-th end
     along = (theirs - ours) * query.size + ours
     begins, ends = begins[np.argsort(along[begins])], ends[np.argsort(along[ends])]
-    start, end, place = ours[begins], ours[ends] + window, theirs[begins]
+    return ours[begins], ours[ends] + window, theirs[begins]
+
+
+def _longest(
+    size: int, edges: Places, start: Places, end: Places, place: Places
+) -> tuple[Places, Places, Places]:
+    """Of the runs with one document those that lie in no other, and of equal ones the first."""
     document = np.searchsorted(edges, place, "right") - 1
-    other = document * (query.size + 1)  # nothing of one document reaches into what is the next one's
+    other = document * (size + 1)  # nothing of one document reaches into what is the next one's
     order = np.lexsort((place, -end, other + start))
     reach = (other + end)[order]
     longest = order[reach > np.concatenate([[-1], np.maximum.accumulate(reach)[:-1]])]
@@ -111,8 +151,8 @@ def _joined(
 
 
 def _repeated_runs(
-    query: Tokens, ours: Tokens, documents: Tokens, theirs: Tokens, window: int
-) -> tuple[Tokens, Tokens, Tokens]:
+    query: Tokens, ours: Places, documents: Tokens, theirs: Places, window: int
+) -> tuple[Places, Places, Places]:
     """The runs with one document, from where equal windows may begin in both, ascending.
 
     Every window of a run is among those, so a run lies inside of a piece that windows which follow one another make up:
@@ -124,7 +164,7 @@ def _repeated_runs(
     return places[start], places[end - 1] + 1, their_places[place]
 
 
-def _pieces(sequence: Tokens, begins: Tokens, window: int, mark: int) -> tuple[Tokens, Tokens]:
+def _pieces(sequence: Tokens, begins: Places, window: int, mark: int) -> tuple[Tokens, Places]:
     """Pieces of a sequence behind marks that occur once (``mark``, and every second number below it), joined; and the
     place in the sequence of each element."""
     cuts = np.flatnonzero(np.diff(begins) > 1) + 1
@@ -137,7 +177,7 @@ def _pieces(sequence: Tokens, begins: Tokens, window: int, mark: int) -> tuple[T
     return joined, places
 
 
-def _runs(query: Tokens, document: Tokens, window: int) -> tuple[Tokens, Tokens, Tokens]:
+def _runs(query: Tokens, document: Tokens, window: int) -> tuple[Places, Places, Places]:
     """Maximal common runs of two token sequences: start and end in the query, and the first place in the document.
 
     Suffixes of both are sorted together: the longest run from a place of the query is shared with one of the two

@@ -25,6 +25,7 @@ __all__ = ["Source", "Span", "trace"]
 
 _TOKENS_AT_ONCE = 1 << 18
 """Of documents that are looked through together, more only where one has them alone."""
+_MARK = np.array([MARK], dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,14 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
             f"min_tokens must be a whole number from {window} up (the store's provenance window), not {min_tokens!r}"
         )
     ids, offsets = collection.tokenizer.encode_with_offsets(text)
-    query = ids.astype(np.int64)
     found: list[tuple[int, int, str, int]] = []
     with collection.reading_both() as (memory, session):
         at = now()
-        asked = memory.window_symbols(query)
-        possible = {symbol for _, symbols in memory.documents(query) for symbol in np.unique(symbols).tolist()}
+        possible = {symbol for _, symbols in memory.documents(ids) for symbol in np.unique(symbols).tolist()}
         for group in _groups(collection, documents.stored_at(session, collection.id, possible, at)):
-            joined = np.concatenate([part for row in group for part in (row.tokens, [MARK])])
+            joined = np.concatenate([part for row in group for part in (row.tokens, _MARK)])
             edges = np.cumsum([0, *(row.tokens.size + 1 for row in group[:-1])])
-            start, end, place = common_runs(query, asked, joined, memory.window_symbols(joined), edges)
+            start, end, place = common_runs(ids, joined, edges, window, memory.backend.kernels_for(joined.size))
             long = end - start >= min_tokens
             start, end, place = start[long], end[long], place[long]
             owner = np.searchsorted(edges, place, "right") - 1

@@ -1,10 +1,10 @@
 """The same sums and readings as in plain NumPy, compiled: no temporaries, one pass, and without the interpreter's lock.
 
-Every function here has a twin in :mod:`willshaw`, :mod:`segment` or :mod:`willshaw_memory` that says what it must give,
-and the property tests hold the two against each other. Nothing is decided here: which cells a pair has, what an answer
-is and how it is ranked are defined there. The module is imported when it is first needed, because importing numba takes
-longer than opening a store; the machine code is kept beside this file, or in ``NUMBA_CACHE_DIR``, once it has been
-made.
+Every function here has a twin in :mod:`willshaw`, :mod:`segment`, :mod:`willshaw_memory` or
+:mod:`memodb.provenance.runs` that says what it must give, and the property tests hold the two against each other.
+Nothing is decided here: which cells a pair has, what an answer is and how it is ranked are defined there. The module is
+imported when it is first needed, because importing numba takes longer than opening a store; the machine code is kept
+beside this file, or in ``NUMBA_CACHE_DIR``, once it has been made.
 
 What bounds them is memory, not arithmetic: a pair touches s*q cells, a context s rows of c/8 bytes a layer
 (docs/benchmarks.md has the calculation).
@@ -12,11 +12,13 @@ What bounds them is memory, not arithmetic: a pair touches s*q cells, a context 
 
 from memodb.memory.fast.answering import follows, lookup
 from memodb.memory.fast.reading import documents
+from memodb.memory.fast.runs import diagonals
 from memodb.memory.fast.writing import add, add_many, distinct, ones_with, pack, put_back, subtract, unpack
 
 __all__ = [
     "add",
     "add_many",
+    "diagonals",
     "distinct",
     "documents",
     "follows",
