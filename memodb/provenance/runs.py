@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MARK", "Tokens", "common_runs"]
+__all__ = ["MARK", "Places", "Tokens", "common_runs"]
 
 Tokens = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]

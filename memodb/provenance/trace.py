@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
+from itertools import pairwise
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -19,7 +18,7 @@ from memodb.catalog import documents, now
 from memodb.collection import Collection
 from memodb.errors import CorruptStore, InvalidInput
 from memodb.provenance.characters import UNSURE, characters_before, characters_in
-from memodb.provenance.runs import MARK, Tokens, common_runs
+from memodb.provenance.runs import MARK, Places, Tokens, common_runs
 
 __all__ = ["Source", "Span", "trace"]
 
@@ -76,7 +75,8 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
             f"min_tokens must be a whole number from {window} up (the store's provenance window), not {min_tokens!r}"
         )
     ids, offsets = collection.tokenizer.encode_with_offsets(text)
-    found: list[tuple[int, int, str, int]] = []
+    names: list[str] = []
+    found = [np.zeros((4, 0), dtype=np.int64)]
     with collection.reading_both() as (memory, session):
         at = now()
         possible = {symbol for _, symbols in memory.documents(ids) for symbol in np.unique(symbols).tolist()}
@@ -88,14 +88,28 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
             start, end, place = start[long], end[long], place[long]
             owner = np.searchsorted(edges, place, "right") - 1
             begins = _begins(collection, session, at, group, joined, edges, owner, place)
-            names = [group[which].id for which in owner.tolist()]
-            found += zip(start.tolist(), (-end).tolist(), names, begins.tolist(), strict=True)
-    spans = []
-    for (start_at, minus_end), sources in groupby(sorted(found), key=itemgetter(0, 1)):
-        first, last = int(offsets[start_at, 0]), int(offsets[-minus_end - 1, 1])
-        named = tuple(Source(document_id, begin) for _, _, document_id, begin in sources)
-        spans.append(Span(first, last, text[first:last], -minus_end - start_at, named))
-    return spans
+            found.append(np.stack([start, end, owner + len(names), begins]))
+            names += [row.id for row in group]
+    return _spans(text, offsets, names, *np.concatenate(found, axis=1))
+
+
+def _spans(
+    text: str, offsets: Places, names: list[str], start: Places, end: Places, owner: Places, begins: Places
+) -> list[Span]:
+    """Runs of tokens as spans of the text, the first and longest first, each with all its documents by id."""
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    order = np.lexsort((rank[owner], -end, start))
+    start, end = start[order], end[order]
+    sources = list(map(Source, map(names.__getitem__, owner[order].tolist()), begins[order].tolist()))
+    fresh = np.flatnonzero((np.diff(start, prepend=-1) != 0) | (np.diff(end, prepend=-1) != 0))
+    start, end = start[fresh], end[fresh]
+    firsts, lasts, tokens = offsets[start, 0].tolist(), offsets[end - 1, 1].tolist(), (end - start).tolist()
+    parts = pairwise([*fresh.tolist(), len(sources)])
+    return [
+        Span(first, last, text[first:last], size, tuple(sources[a:b]))
+        for first, last, size, (a, b) in zip(firsts, lasts, tokens, parts, strict=True)
+    ]
 
 
 def _groups(collection: Collection, stream: Iterable[documents.StoredTokens]) -> Iterator[list[documents.StoredTokens]]:
@@ -120,14 +134,14 @@ def _begins(
     at: datetime,
     group: list[documents.StoredTokens],
     joined: Tokens,
-    edges: Tokens,
-    owner: Tokens,
-    place: Tokens,
-) -> Tokens:
+    edges: Places,
+    owner: Places,
+    place: Places,
+) -> Places:
     """The character of its owner's text at which each place of the joined documents begins."""
     tokenizer = collection.tokenizer
-    before = characters_before(tokenizer, joined)
-    begins = np.full(place.size, UNSURE) if before is None else before[place] - before[edges[owner]]
+    before = characters_before(tokenizer, joined, np.stack([place, edges[owner]]))
+    begins = np.full(place.size, UNSURE) if before is None else before[0] - before[1]
     kept = np.array([row.kept for row in group])
     unsure = np.unique(owner[kept[owner] | (begins >= UNSURE)]).tolist()
     names = [group[which].id for which in unsure if group[which].kept]
