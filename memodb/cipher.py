@@ -11,6 +11,7 @@ that AES-GCM needs to be unique under a key are counted from 1 by whoever encryp
 
 from __future__ import annotations
 
+import functools
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
@@ -193,17 +194,22 @@ def decrypt(key: bytes, number: int, data: Data, about: bytes) -> bytes:
         The data is damaged, or was encrypted under another key or number, or as something else. Which of these cannot
         be told.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+    aead, invalid = _library()
     if len(key) != KEY_BYTES or not 0 <= number < 1 << 8 * _NONCE_BYTES:
         raise CorruptStore(f"a key has {KEY_BYTES} bytes, and a number {_NONCE_BYTES} at most: the key is damaged")
     if not TAG_BYTES <= _nbytes(data) <= _LARGEST + TAG_BYTES:
         raise CorruptStore(f"{_nbytes(data)} bytes are no encrypted data")
     try:
-        return AESGCM(key).decrypt(number.to_bytes(_NONCE_BYTES, "big"), data, about)
-    except InvalidTag as exc:
+        return aead(key).decrypt(number.to_bytes(_NONCE_BYTES, "big"), data, about)
+    except invalid as exc:
         raise CorruptStore("the encrypted data is damaged, or of another key") from exc
+
+
+@functools.cache
+def _library():
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    return AESGCM, InvalidTag
 
 
 def _nbytes(data: Data) -> int:

@@ -118,12 +118,15 @@ def intact(session: Session, rows: Iterable[Any]) -> Iterator[tuple[Any, npt.NDA
     CorruptStore
         A row is not as it was written, its key is gone, or its array does not decode.
     """
-    for row, tokens, _ in opened(session, rows):
-        if row.damaged:
-            raise damaged(row)
-        if isinstance(tokens, CorruptStore):
-            raise damaged(row) from tokens
-        yield row, tokens
+    keys = service(session)
+    for part in chunks(rows, _AT_A_TIME):
+        for row, key in zip(part, _keys(keys, [row.key for row in part]), strict=True):
+            if row.damaged:
+                raise damaged(row)
+            tokens = _attempt(_tokens_of, key, row)
+            if isinstance(tokens, CorruptStore):
+                raise damaged(row) from tokens
+            yield row, tokens
 
 
 def damaged(row: Any) -> CorruptStore:
