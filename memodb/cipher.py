@@ -15,9 +15,12 @@ import functools
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from memodb.errors import CorruptStore, InvalidInput
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = ["KEY_BYTES", "TAG_BYTES", "KeyService", "MemoryKeys", "decrypt", "encrypt"]
 
@@ -180,9 +183,8 @@ def encrypt(key: bytes, number: int, data: Data, about: bytes) -> bytes:
         raise InvalidInput(f"a key has {KEY_BYTES} bytes, and a number {_NONCE_BYTES} at most")
     if _nbytes(data) > _LARGEST:
         raise InvalidInput(f"{_nbytes(data)} bytes cannot be encrypted at once: {_LARGEST} are the most")
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # slow to import, and not every store needs it
-
-    return AESGCM(key).encrypt(number.to_bytes(_NONCE_BYTES, "big"), data, about)
+    aead, _ = _library()
+    return aead(key).encrypt(number.to_bytes(_NONCE_BYTES, "big"), data, about)
 
 
 def decrypt(key: bytes, number: int, data: Data, about: bytes) -> bytes:
@@ -206,9 +208,12 @@ def decrypt(key: bytes, number: int, data: Data, about: bytes) -> bytes:
 
 
 @functools.cache
-def _library():
+def _library() -> tuple[type[AESGCM], type[Exception]]:
+    """The cipher, and its error: slow to import, not every store needs them, and asking for them anew each time takes
+    as long as to decrypt a document of a thousand tokens."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return AESGCM, InvalidTag
 
 

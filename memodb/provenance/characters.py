@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import accumulate, pairwise
+from functools import cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,81 +12,95 @@ import numpy.typing as npt
 from memodb.errors import CorruptStore, InvalidInput
 from memodb.text import Tokenizer
 
-__all__ = ["UNSURE", "characters_before", "characters_in"]
+__all__ = ["characters_before", "characters_in"]
 
 Tokens = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
 
-UNSURE = 1 << 30
-"""As many characters no text has."""
-
 _NOT_ASKED = -1
-_lengths: WeakKeyDictionary[Tokenizer, Tokens | None] = WeakKeyDictionary()
+_tables: WeakKeyDictionary[Tokenizer, tuple[Tokens, Tokens] | None] = WeakKeyDictionary()
 
 
 def characters_before(tokenizer: Tokenizer, tokens: Tokens, places: Places) -> Places | None:
-    """Characters of the pieces before some places of a sequence of tokens, which may have marks below 0 in it.
+    """The number of the character that the token at each of some places begins with, or inside of.
+
+    Parameters
+    ----------
+    tokens : int32 (n,)
+        Of any documents, one after another, and marks below 0 between them.
+    places : int64, any shape
 
     Returns
     -------
     int64 of the places' shape, or None
-        The difference of two is the number of characters between, `UNSURE` or more where a piece is a part of a
-        character. None where pieces do not make up a text.
+        Counted from anywhere: the difference of two of one document says how many characters lie between. None where
+        tokens do not say what a text is, byte for byte.
 
     Raises
     ------
     CorruptStore
         A token that the vocabulary does not have.
     """
-    lengths = _piece_lengths(tokenizer)
-    if lengths is None:
+    table = _table(tokenizer)
+    if table is None:
         return None
+    if not places.size:
+        return places
+    begun, inside = table
     try:
-        if tokens.max() >= lengths.size:
+        if tokens.max() >= begun.size:
             raise InvalidInput(f"there is no token {tokens.max()}")
-        sizes = lengths.take(tokens, mode="clip")  # what is looked up for a mark does not matter
+        sizes = begun.take(tokens, mode="clip")  # what is looked up for a mark does not matter
         fresh = np.unique(tokens[sizes == _NOT_ASKED])
         fresh = fresh[fresh >= 0]
         if fresh.size:
-            lengths[fresh] = [UNSURE if "\ufffd" in piece else len(piece) for piece in tokenizer.pieces(fresh)]
-            sizes = lengths.take(tokens, mode="clip")
+            for token, piece in zip(fresh.tolist(), tokenizer.pieces(fresh), strict=True):
+                inside[token], begun[token] = _begun(tokenizer, token, piece)
+            sizes = begun.take(tokens, mode="clip")
     except InvalidInput as exc:
         raise CorruptStore("a document has a token that the vocabulary does not have: run `memodb check`") from exc
     # a sum from each place to the next one, and those added up: adding up every token's takes four times as long
     distinct, number = np.unique(places, return_inverse=True)
-    between = np.add.reduceat(sizes, distinct, dtype=np.int64) if distinct.size else distinct
-    before: Places = (np.cumsum(between) - between)[number]
-    return before.reshape(places.shape)
+    between: Places = np.add.reduceat(sizes, distinct, dtype=np.int64)
+    before = np.cumsum(between) - between - inside[tokens[distinct]]
+    return before[number].reshape(places.shape)
 
 
-def characters_in(tokenizer: Tokenizer, tokens: Tokens, kept: str | None, places: Places) -> Places:
-    """The character of a document's text at which each of some of its tokens begins.
-
-    Parameters
-    ----------
-    kept : str or None
-        The text; None where the tokens reproduce it.
-    """
-    text = tokenizer.decode(tokens) if kept is None else kept
-    if kept is None and _piece_lengths(tokenizer) is not None:
-        edges = np.unique(np.append(places, 0)).tolist()
-        pieces = [tokenizer.decode(tokens[a:b]) for a, b in pairwise(edges)]
-        if text.startswith("".join(pieces)):
-            lengths = dict(zip(edges, accumulate(map(len, pieces), initial=0), strict=True))
-            return np.array([lengths[place] for place in places.tolist()], dtype=np.int64)
-    # a token that begins inside a character, or a tokenizer that loses something: it knows itself
+def characters_in(tokenizer: Tokenizer, text: str, places: Places) -> Places:
+    """The character of a text at which each of some of its tokens begins: the tokenizer knows, having made them."""
     found: Places = tokenizer.encode_with_offsets(text)[1][places, 0]
     return found
 
 
-def _piece_lengths(tokenizer: Tokenizer) -> Tokens | None:
-    """Characters of every token's piece, as far as they were asked for.
+def _table(tokenizer: Tokenizer) -> tuple[Tokens, Tokens] | None:
+    """How many characters begin in each token, and whether its first byte is inside of one, as far as it was asked for.
 
-    A byte-level tokenizer's text is its tokens' bytes, one after another, and so its pieces. Other decoders join them
-    by rules of their own: None.
+    A byte-level tokenizer's text is its tokens' bytes, one after another. Other decoders join pieces by rules of their
+    own: None.
     """
-    if tokenizer not in _lengths:
+    if tokenizer not in _tables:
         byte_level = (json.loads(tokenizer.json).get("decoder") or {}).get("type") == "ByteLevel"
-        fresh = np.full(tokenizer.vocabulary_size, _NOT_ASKED, dtype=np.int32) if byte_level else None
-        _lengths[tokenizer] = fresh
-    return _lengths[tokenizer]
+        fresh = np.full((2, tokenizer.vocabulary_size), _NOT_ASKED, dtype=np.int32)
+        _tables[tokenizer] = (fresh[0], fresh[1]) if byte_level else None
+    return _tables[tokenizer]
+
+
+def _begun(tokenizer: Tokenizer, token: int, piece: str) -> tuple[bool, int]:
+    """Whether a token begins inside of a character, and how many characters begin in it."""
+    if "\ufffd" not in piece:
+        return False, len(piece)
+    spelled = [_alphabet().get(character, -1) for character in tokenizer.spelling(token)]
+    if -1 in spelled:  # an added token, which is spelled as it is said
+        return False, len(piece)
+    following = [byte & 0xC0 == 0x80 for byte in spelled]
+    return following[0], following.count(False)
+
+
+@cache
+def _alphabet() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for: that of its own number where it can be printed,
+    the others are numbered from U+0100 (GPT-2's: Radford et al., "Language models are unsupervised multitask learners",
+    2019)."""
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(0x100 + number): byte for number, byte in enumerate(others)}

@@ -138,9 +138,7 @@ def _joined(
     return ours[begins], ours[ends] + window, theirs[begins]
 
 
-def _longest(
-    size: int, edges: Places, start: Places, end: Places, place: Places
-) -> tuple[Places, Places, Places]:
+def _longest(size: int, edges: Places, start: Places, end: Places, place: Places) -> tuple[Places, Places, Places]:
     """Of the runs with one document those that lie in no other, and of equal ones the first."""
     document = np.searchsorted(edges, place, "right") - 1
     other = document * (size + 1)  # nothing of one document reaches into what is the next one's
@@ -205,7 +203,7 @@ def _runs(query: Tokens, document: Tokens, window: int) -> tuple[Places, Places,
     return starts, reach[starts], _first_places(ranks, document.size, begin[starts], length[starts])
 
 
-def _prefix_ranks(sequence: Tokens) -> list[Tokens]:
+def _prefix_ranks(sequence: npt.NDArray[np.integer]) -> list[Places]:
     """Entry k ranks the pieces of 2^k elements from every place, equal where they are; in the last all differ.
 
     Prefix doubling (Manber and Myers, "Suffix arrays", 1993).
@@ -220,7 +218,7 @@ def _prefix_ranks(sequence: Tokens) -> list[Tokens]:
     return ranks
 
 
-def _common(ranks: list[Tokens], one: Tokens, other: Tokens) -> Tokens:
+def _common(ranks: list[Places], one: Places, other: Places) -> Places:
     """Elements that agree from pairs of places, (n,); 0 where the places are the same."""
     length = np.zeros(one.size, dtype=np.int64)
     for level in range(len(ranks) - 2, -1, -1):
@@ -230,9 +228,9 @@ def _common(ranks: list[Tokens], one: Tokens, other: Tokens) -> Tokens:
     return length
 
 
-def _first_places(ranks: list[Tokens], size: int, starts: Tokens, lengths: Tokens) -> Tokens:
+def _first_places(ranks: list[Places], size: int, starts: Places, lengths: Places) -> Places:
     """First place among the first ``size`` at which each piece occurs."""
-    sorted_places: dict[int, Tokens] = {}
+    sorted_places: dict[int, Places] = {}
     found = np.zeros(starts.size, dtype=np.int64)
     for number, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         # equal where the two longest pieces of 2^k that cover it are

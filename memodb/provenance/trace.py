@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from memodb.catalog import documents, now
 from memodb.collection import Collection
 from memodb.errors import CorruptStore, InvalidInput
-from memodb.provenance.characters import UNSURE, characters_before, characters_in
+from memodb.provenance.characters import characters_before, characters_in
 from memodb.provenance.runs import MARK, Places, Tokens, common_runs
 
 __all__ = ["Source", "Span", "trace"]
@@ -141,14 +141,13 @@ def _begins(
     """The character of its owner's text at which each place of the joined documents begins."""
     tokenizer = collection.tokenizer
     before = characters_before(tokenizer, joined, np.stack([place, edges[owner]]))
-    begins = np.full(place.size, UNSURE) if before is None else before[0] - before[1]
-    kept = np.array([row.kept for row in group])
-    unsure = np.unique(owner[kept[owner] | (begins >= UNSURE)]).tolist()
-    names = [group[which].id for which in unsure if group[which].kept]
-    texts = collection.texts_in(session, names, at=at) if names else {}
-    for which in unsure:
+    begins = np.zeros(place.size, dtype=np.int64) if before is None else before[0] - before[1]
+    said = np.array([row.kept or before is None for row in group])
+    asked = np.unique(owner[said[owner]]).tolist()
+    texts = collection.texts_in(session, [group[which].id for which in asked], at=at) if asked else {}
+    for which in asked:
         row, its = group[which], owner == which
-        if row.kept and row.id not in texts:
+        if row.id not in texts:
             raise CorruptStore("the indexes of the catalog contradict its rows: run `memodb check --fix`")
-        begins[its] = characters_in(tokenizer, row.tokens, texts.get(row.id), place[its] - edges[which])
+        begins[its] = characters_in(tokenizer, texts[row.id], place[its] - edges[which])
     return begins

@@ -311,6 +311,17 @@ class Tokenizer:
         with raising(InvalidInput, "the tokenizer cannot decode these ids"):
             return self._engine.decode_batch(batch, skip_special_tokens=False)
 
+    def spelling(self, token_id: int) -> str:
+        """Return how the vocabulary spells a token: a byte-level one has a character for each byte.
+
+        Raises
+        ------
+        InvalidInput
+            If the id is no integer or not in the vocabulary.
+        """
+        (known,) = self._check_ids([token_id])
+        return self._engine.id_to_token(known) or ""
+
     def reproduces(self, text: str, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> bool:
         """Tell whether ``decode(ids)`` is ``text``, so that the text need not be kept beside its tokens.
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import memodb
 from memodb.catalog.models import TABLES
 from memodb.catalog.seals import seal, sealed_columns
-from memodb.provenance.characters import UNSURE, characters_before
+from memodb.provenance.characters import characters_before
 
 tracing = importlib.import_module("memodb.provenance.trace")  # the package calls its function so
 
@@ -90,21 +90,40 @@ def test_a_span_that_begins_inside_of_a_character_is_told_at_that_character(fres
         assert span.documents == (memodb.Source("a", 6),)
 
 
-@given(st.text(st.sampled_from("ab é日😀\n"), max_size=30))
-def test_characters_are_counted_without_the_text_or_not_at_all(text: str) -> None:
+CHARACTERS = st.one_of(st.sampled_from("ab é日😀\ufffd\n"), st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.text(CHARACTERS, max_size=20), min_size=1, max_size=4), st.data())
+def test_characters_are_counted_without_the_text(texts: list[str], data: Any) -> None:
+    """As the tokenizer says, that made the tokens; also where one begins inside of a character."""
     tokenizer = memodb.Tokenizer.shipped()
-    ids, offsets = tokenizer.encode_with_offsets(text)
-    before = characters_before(tokenizer, np.append(ids, -3).astype(np.int64))
-    assert before is not None
-    known = before < UNSURE
-    assert before[known].tolist() == np.append(offsets[:, 0], len(text))[known].tolist()
-    assert known.all() or "�" in "".join(tokenizer.pieces(ids))
+    encoded = [tokenizer.encode_with_offsets(text) for text in texts]
+    joined = np.concatenate([part for ids, _ in encoded for part in (ids, [-3])]).astype(np.int32)
+    edges = np.cumsum([0, *(ids.size + 1 for ids, _ in encoded[:-1])])
+    for edge, (ids, offsets) in zip(edges.tolist(), encoded, strict=True):
+        if ids.size:
+            chosen = data.draw(st.lists(st.integers(0, ids.size - 1)))
+            before = characters_before(tokenizer, joined, np.array([edge, *(edge + at for at in chosen)]))
+            assert before is not None
+            assert (before[1:] - before[0]).tolist() == offsets[chosen, 0].tolist()
+
+
+def test_an_added_token_is_spelled_as_it_is_said(fresh: Callable[..., memodb.Store], tmp_path: Path) -> None:
+    """Not a character for each byte: one that stands for no character, which bytes that are none decode to."""
+    engine = tokenizers.Tokenizer.from_str(memodb.Tokenizer.shipped().json.decode())
+    engine.add_tokens([tokenizers.AddedToken("\ufffd\u00e9\ufffd", normalized=False)])
+    engine.save(str(tmp_path / "added.json"))
+    said = "one two three four five six seven eight nine ten"
+    with fresh(tokenizer=tmp_path / "added.json") as db:
+        db.append(f"\ufffd\u00e9\ufffd, {said}", id="a")
+        (span,) = db.trace(said.removeprefix("one"))
+        assert span.documents == (memodb.Source("a", 8),)
 
 
 def test_a_token_outside_of_the_vocabulary_is_damage() -> None:
     tokenizer = memodb.Tokenizer.shipped()
     with pytest.raises(memodb.CorruptStore, match="vocabulary"):
-        characters_before(tokenizer, np.array([5, tokenizer.vocabulary_size]))
+        characters_before(tokenizer, np.array([5, tokenizer.vocabulary_size], dtype=np.int32), np.array([0]))
 
 
 @pytest.mark.parametrize("lossless", [True, False])
