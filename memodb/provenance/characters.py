@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -54,8 +52,9 @@ def characters_before(tokenizer: Tokenizer, tokens: Tokens, places: Places) -> P
         fresh = np.unique(tokens[sizes == _NOT_ASKED])
         fresh = fresh[fresh >= 0]
         if fresh.size:
-            for token, piece in zip(fresh.tolist(), tokenizer.pieces(fresh), strict=True):
-                inside[token], begun[token] = _begun(tokenizer, token, piece)
+            following = [[byte & 0xC0 == 0x80 for byte in spelled] for spelled in tokenizer.spelled(fresh)]
+            inside[fresh] = [each[:1] == [True] for each in following]
+            begun[fresh] = [each.count(False) for each in following]
             sizes = begun.take(tokens, mode="clip")
     except InvalidInput as exc:
         raise CorruptStore("a document has a token that the vocabulary does not have: run `memodb check`") from exc
@@ -73,34 +72,9 @@ def characters_in(tokenizer: Tokenizer, text: str, places: Places) -> Places:
 
 
 def _table(tokenizer: Tokenizer) -> tuple[Tokens, Tokens] | None:
-    """How many characters begin in each token, and whether its first byte is inside of one, as far as it was asked for.
-
-    A byte-level tokenizer's text is its tokens' bytes, one after another. Other decoders join pieces by rules of their
-    own: None.
-    """
+    """How many characters begin in each token, and whether its first byte is inside of one, as far as it was asked for;
+    None where tokens are not bytes."""
     if tokenizer not in _tables:
-        byte_level = (json.loads(tokenizer.json).get("decoder") or {}).get("type") == "ByteLevel"
-        fresh = np.full((2, tokenizer.vocabulary_size), _NOT_ASKED, dtype=np.int32)
-        _tables[tokenizer] = (fresh[0], fresh[1]) if byte_level else None
+        begun, inside = np.full((2, tokenizer.vocabulary_size), _NOT_ASKED, dtype=np.int32)
+        _tables[tokenizer] = (begun, inside) if tokenizer.byte_level else None
     return _tables[tokenizer]
-
-
-def _begun(tokenizer: Tokenizer, token: int, piece: str) -> tuple[bool, int]:
-    """Whether a token begins inside of a character, and how many characters begin in it."""
-    if "\ufffd" not in piece:
-        return False, len(piece)
-    spelled = [_alphabet().get(character, -1) for character in tokenizer.spelling(token)]
-    if -1 in spelled:  # an added token, which is spelled as it is said
-        return False, len(piece)
-    following = [byte & 0xC0 == 0x80 for byte in spelled]
-    return following[0], following.count(False)
-
-
-@cache
-def _alphabet() -> dict[str, int]:
-    """The byte that each character of a byte-level token stands for: that of its own number where it can be printed,
-    the others are numbered from U+0100 (GPT-2's: Radford et al., "Language models are unsupervised multitask learners",
-    2019)."""
-    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {chr(0x100 + number): byte for number, byte in enumerate(others)}

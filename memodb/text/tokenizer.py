@@ -85,9 +85,13 @@ class Tokenizer:
         SHA-256 of `json`, hexadecimal.
     vocabulary_size : int
         Largest token id plus one; at most 2**24.
+    byte_level : bool
+        What is decoded are the bytes of the tokens, one after another: see `spelled`.
     """
 
-    def __init__(self, data: bytes, engine: "tokenizers.Tokenizer", vocabulary: dict[str, int]) -> None:
+    def __init__(
+        self, data: bytes, engine: "tokenizers.Tokenizer", vocabulary: dict[str, int], stated: dict[str, Any]
+    ) -> None:
         self.json = data
         self.digest = hashlib.sha256(data).hexdigest()
         self.vocabulary_size = max(vocabulary.values()) + 1
@@ -97,6 +101,10 @@ class Tokenizer:
         known[list(vocabulary.values())] = True
         self._known = known
         self._pieces: dict[int, str] = {}
+        self._spelled: dict[int, bytes] = {}
+        self.byte_level = (stated.get("decoder") or {}).get("type") == "ByteLevel"
+        # a post-processor may leave the spaces around a token out of its range
+        self._offsets_are_bytes = self.byte_level and not stated.get("post_processor")
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.vocabulary_size} tokens, sha256 {self.digest[:12]}>"
@@ -173,7 +181,7 @@ class Tokenizer:
         engine.encode_special_tokens = True
         vocabulary = engine.get_vocab(with_added_tokens=True)
         require_vocabulary(vocabulary)
-        return cls(data, engine, vocabulary)
+        return cls(data, engine, vocabulary, stated)
 
     def encode(self, text: str) -> Ids:
         """Return the token ids of ``text``.
@@ -255,6 +263,12 @@ class Tokenizer:
             As `check_text` does.
         """
         check_text(text)
+        if self._offsets_are_bytes:
+            ids = self._encode_checked([text])[0]
+            spelled = self.spelled(ids)
+            if b"".join(spelled) == (raw := text.encode()):
+                return ids, _characters_of(raw, spelled)
+        # the library's own, which take half as long again as the tokens
         with raising(InvalidText, "the tokenizer cannot encode this text"):
             encoding = self._engine.encode(text, add_special_tokens=False)
         ids = np.array(encoding.ids, dtype=np.int32)
@@ -311,16 +325,22 @@ class Tokenizer:
         with raising(InvalidInput, "the tokenizer cannot decode these ids"):
             return self._engine.decode_batch(batch, skip_special_tokens=False)
 
-    def spelling(self, token_id: int) -> str:
-        """Return how the vocabulary spells a token: a byte-level one has a character for each byte.
+    def spelled(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[bytes]:
+        """Return the bytes of each token of a tokenizer that is `byte_level`.
 
         Raises
         ------
         InvalidInput
-            If the id is no integer or not in the vocabulary.
+            If an id is no integer or not in the vocabulary.
         """
-        (known,) = self._check_ids([token_id])
-        return self._engine.id_to_token(known) or ""
+        known = self._check_ids(ids)
+        for fresh in set(known).difference(self._spelled):
+            characters = self._engine.id_to_token(fresh) or ""
+            try:
+                self._spelled[fresh] = bytes(map(_byte_alphabet().__getitem__, characters))
+            except KeyError:  # an added token, which is spelled as it is said
+                self._spelled[fresh] = characters.encode()
+        return [self._spelled[token] for token in known]
 
     def reproduces(self, text: str, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> bool:
         """Tell whether ``decode(ids)`` is ``text``, so that the text need not be kept beside its tokens.
@@ -355,6 +375,24 @@ class Tokenizer:
             )
         plain: list[int] = array.astype(np.int64).tolist()
         return plain
+
+
+def _characters_of(text: bytes, parts: list[bytes]) -> npt.NDArray[np.int64]:
+    """Half-open ranges of the characters of a text, in UTF-8, that the bytes of each of its parts belong to: (n, 2)."""
+    character = np.cumsum((np.frombuffer(text, dtype=np.uint8) & 0xC0) != 0x80)  # all bytes of one but its first: 10…
+    ends = np.cumsum(np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)))
+    begins = np.concatenate([[0], ends])[:-1]
+    return np.stack([character[begins] - 1, character[ends - 1]], axis=1)
+
+
+@functools.cache
+def _byte_alphabet() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for: that of its own number where it can be printed,
+    the others are numbered from U+0100 (GPT-2's: Radford et al., "Language models are unsupervised multitask learners",
+    2019)."""
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(0x100 + number): byte for number, byte in enumerate(others)}
 
 
 _shipped_lock = threading.Lock()

@@ -148,6 +148,53 @@ def test_a_range_of_offsets_holds_what_its_tokens_say(text: str, data: st.DataOb
         assert said == covered
 
 
+def byte_level_of_a_kind(kind: str) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """The shipped one with something that sets tokens and the text's bytes apart, or seems to."""
+    engine = tokenizers.Tokenizer.from_str(SHIPPED.json.decode())
+    split, byte_level = pre_tokenizers.Split(tokenizers.Regex(r" ?\w+|."), "isolated"), pre_tokenizers.ByteLevel
+    if kind == "prefix":
+        engine.pre_tokenizer = byte_level(add_prefix_space=True)
+    elif kind == "removing":
+        engine.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(".", "removed"), byte_level(add_prefix_space=True)]
+        )
+    elif kind == "normalising":
+        engine.normalizer = normalizers.NFC()
+        engine.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level(add_prefix_space=False)])
+    elif kind == "trimming":
+        engine.post_processor = tokenizers.processors.ByteLevel(trim_offsets=True)
+    elif kind == "adding":
+        engine.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in ("é", "日本", "a\ufffdb", "ab ")])
+    engine.encode_special_tokens = True
+    return Tokenizer.from_bytes(engine.to_str().encode()), engine
+
+
+KINDS = {
+    kind: byte_level_of_a_kind(kind) for kind in ("none", "prefix", "removing", "normalising", "trimming", "adding")
+}
+
+
+@given(st.one_of(TEXTS, st.text(st.sampled_from("ab. é日本\u0301\ufffd"))), st.sampled_from(sorted(KINDS)))
+@example("a. b", "removing")
+@example(" a b", "trimming")
+def test_offsets_are_those_of_the_library(text: str, kind: str) -> None:
+    bound, engine = KINDS[kind]
+    wanted = engine.encode(text, add_special_tokens=False)
+    ids, offsets = bound.encode_with_offsets(text)
+    assert ids.tolist() == wanted.ids
+    assert [tuple(pair) for pair in offsets.tolist()] == wanted.offsets
+
+
+@given(st.sampled_from(sorted(KINDS)), st.lists(st.integers(0, SHIPPED.vocabulary_size - 1), max_size=6))
+def test_bytes_of_tokens_are_what_is_decoded(kind: str, ids: list[int]) -> None:
+    bound, _ = KINDS[kind]
+    chosen = [*ids, bound.vocabulary_size - 1]
+    assert b"".join(bound.spelled(chosen)).decode(errors="replace") == bound.decode(chosen)
+    with pytest.raises(InvalidInput, match="vocabulary"):
+        bound.spelled([bound.vocabulary_size])
+    assert not Tokenizer.from_bytes(lower_casing()).byte_level
+
+
 # --- prompts -------------------------------------------------------------------------------------------------------
 
 
