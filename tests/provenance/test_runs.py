@@ -126,3 +126,10 @@ def test_a_document_of_one_token_again_and_again(
     for path in ((1024, 4), (0, 0)):
         with patch.multiple(runs, _FEW_PAIRS=path[0], _PAIRS_PER_WINDOW=path[1]):
             require_runs_of_the_table(runs_of, query, [document, [1], document], window, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_runs_are_all_told(runs_of: Oracle, engine: str | None) -> None:
+    query = list(range(300))
+    documents = [[token for at in range(start, 290, 3) for token in (at, at + 1, 999)] for start in range(3)]
+    require_runs_of_the_table(runs_of, query, documents, 2, engine)

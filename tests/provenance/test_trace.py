@@ -122,8 +122,10 @@ def test_an_added_token_is_spelled_as_it_is_said(fresh: Callable[..., memodb.Sto
 
 def test_a_token_outside_of_the_vocabulary_is_damage() -> None:
     tokenizer = memodb.Tokenizer.shipped()
+    tokens = np.array([5, tokenizer.vocabulary_size - 1], dtype=np.int32)
+    characters_before(tokenizer, tokens, np.array([0]))
     with pytest.raises(memodb.CorruptStore, match="vocabulary"):
-        characters_before(tokenizer, np.array([5, tokenizer.vocabulary_size], dtype=np.int32), np.array([0]))
+        characters_before(tokenizer, tokens + np.int32(1), np.array([0]))
 
 
 @pytest.mark.parametrize("lossless", [True, False])

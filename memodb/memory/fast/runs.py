@@ -68,7 +68,7 @@ def _of_one(
             if left < 0:
                 return _REPEATS
             if i == 0 or place == begin or query[i - 1] != documents[place - 1]:  # else inside of a run
-                length, most = 0, min(query.size - i, stop - place)
+                length, most = 0, query.size - i  # and the document's mark is no token of the query
                 while length < most and query[i + length] == documents[place + length]:
                     length += 1
                 left -= length // window
