@@ -67,7 +67,8 @@ def _of_one(
             left -= 1
             if left < 0:
                 return _REPEATS
-            if i == 0 or place == begin or query[i - 1] != documents[place - 1]:  # else inside of a run
+            # else inside of a run; before a document's first token there is a mark, before the first one's the last
+            if i == 0 or query[i - 1] != documents[place - 1]:
                 length, most = 0, query.size - i  # and the document's mark is no token of the query
                 while length < most and query[i + length] == documents[place + length]:
                     length += 1
