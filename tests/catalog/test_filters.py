@@ -197,7 +197,7 @@ def test_any_id_selects_itself_alone(memory: tuple[Catalog, str, str], name: str
         documents.insert_many(session, collection, rows)
         assert documents.existing(session, collection, [name]) == {name}
         assert erasing.delete_many(session, collection, [name]) == 1
-        assert erasing.delete_many(session, collection, names) == 2
+        assert erasing.delete_many(session, collection, names) == len(names) - 1  # "x" makes two, not three
 
 
 def test_times_bound_as_promised(house: Any, clock: Any) -> None:
