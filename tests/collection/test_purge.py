@@ -257,7 +257,7 @@ def test_any_history_with_interruptions_ends_the_same(
                 where = data.draw(st.sampled_from(["finish_deletions", "due_checkpoint"]))
                 with pytest.MonkeyPatch.context() as patch:
                     if action == "stopped":
-                        patch.setattr(transaction, where, lambda _: None)
+                        patch.setattr(transaction, where, lambda *_: None)
                     with db.transaction():
                         db.delete(*gone)
                         for name in gone:
