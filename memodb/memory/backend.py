@@ -91,12 +91,12 @@ class Backend:
             with suppress(RuntimeError):  # the interpreter is about to end, and starts nothing any more
                 for item in items[1:]:
                     later.append(_helpers().submit(function, item))
-            results = [function(items[0])]
-            for number, item in enumerate(items[1:]):
-                # what nobody has begun with is done here: so none waits for a helper that itself waits for one
-                own = number >= len(later) or later[number].cancel()
-                results.append(function(item) if own else later[number].result())
-            return results
+            first, last, left = function(items[0]), [], len(items) - 1
+            # what nobody has begun with is done here, from the end: so none waits for a helper that itself waits
+            while left and (left > len(later) or later[left - 1].cancel()):
+                last.append(function(items[left]))
+                left -= 1
+            return [first, *(future.result() for future in later[:left]), *reversed(last)]
         finally:
             wait([future for future in later if not future.cancel()])
 

@@ -161,11 +161,13 @@ def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64]
             raise InvalidInput(
                 f"contexts must be an integer array (n, length), not {contexts.dtype} of {contexts.ndim} dimensions"
             )
-        held = contexts != -1
-        if bool((held[:, :-1] & ~held[:, 1:]).any()):
-            raise InvalidInput("contexts are right-aligned: -1 pads a row on its left only")
-        lengths = held.sum(axis=1)
-        tokens = contexts[held] if lengths.sum() < contexts.size else contexts.reshape(-1)
+        if contexts.size and contexts.min() >= 0:  # a table, whole
+            tokens, lengths = contexts.reshape(-1), np.full(len(contexts), contexts.shape[1])
+        else:
+            held = contexts != -1
+            if bool((held[:, :-1] & ~held[:, 1:]).any()):
+                raise InvalidInput("contexts are right-aligned: -1 pads a row on its left only")
+            tokens, lengths = contexts[held], held.sum(axis=1)
     else:
         try:
             rows = [np.asarray(row) for row in contexts]
@@ -175,11 +177,11 @@ def _context_rows(contexts: Any, vocabulary: int) -> tuple[npt.NDArray[np.int64]
             raise InvalidInput("every row of contexts must hold token ids")
         tokens = np.concatenate([row for row in rows if row.size] or [np.zeros(0, dtype=np.int64)])
         lengths = np.array([row.size for row in rows], dtype=np.int64)
-    bad = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
-    if bad.size:
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= vocabulary):
+        bad = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
         row = int(np.searchsorted(np.cumsum(lengths), bad[0], side="right"))
         raise InvalidInput(f"row {row} of contexts has a token id outside 0..{vocabulary - 1}")
-    return tokens.astype(np.int64), lengths.astype(np.int64)
+    return tokens.astype(np.int64, copy=False), lengths.astype(np.int64, copy=False)
 
 
 def _framed(memory: Memory, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
