@@ -10,19 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import (
-    LARGE,
-    ONE,
-    bytes_at,
-    compiled,
-    count_of,
-    finalise,
-    numbers_at,
-    select_rows,
-    words_at,
-)
-from memodb.memory.fast.reading import CROWD, common_words, decode, holds, look, pairs_of, turned_back
-from memodb.memory.willshaw import NARROWED
+from memodb.memory.fast.compiling import ONE, compiled, finalise, select_rows, words_at
+from memodb.memory.fast.ranking import BAND, PRESENCE, best, rank, untie, weigh, weigh_crowd
+from memodb.memory.fast.reading import CROWD, common_words, decode, look, pairs_of, turned_back
 
 __all__ = ["follows", "lookup"]
 
@@ -30,9 +20,6 @@ _MANY = 16
 """Candidates from which on the least count of every column is cheaper to find than that of each candidate."""
 _FEW = 64
 """Candidates up to which choosing the best is faster than ordering all."""
-
-# What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
-_PRESENCE, _BAND, _CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
 
 
 @compiled
@@ -51,128 +38,6 @@ def _symbols(contexts: Any, i: Any, token: Any, layers: Any, below: Any, symbols
                 total += below[at * heads + j] * layers[level, j]
             below[at] = finalise(total)
         symbols[level + 1] = below[count - 1]
-
-
-@compiled
-def _large_support(
-    matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any, rotation: Any
-) -> Any:
-    """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts."""
-    size = matrices[m, _LARGE_SIZE]
-    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
-    starts = numbers_at(matrices[m, _LARGE_STARTS], (matrices[m, _BAND] * ones >> NARROWED) + 2)
-    least = np.int64(0x7FFFFFFFFFFFFFFF)
-    for r in range(ones):
-        row = rows[m, r]
-        for j in range(codes.shape[1]):
-            cell = row * columns + ((np.int64(codes[place, j]) + rotation) & (columns - 1))
-            low, high = starts[row >> NARROWED], starts[(row >> NARROWED) + 1]
-            while low < high:
-                middle = (low + high) >> 1
-                if large[middle] < cell:
-                    low = middle + 1
-                else:
-                    high = middle
-            least = min(least, counts[low])
-    return least
-
-
-@compiled
-def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any) -> Any:
-    """Least count of a pair's cells in matrix ``m``."""
-    rotation = rows[m, ones]
-    cells = bytes_at(matrices[m, _CELLS], matrices[m, _BAND] * ones * columns >> 1)
-    least = np.int64(LARGE)
-    for j in range(codes.shape[1]):
-        column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
-        for r in range(ones):
-            held = count_of(cells, rows[m, r] * columns + column)
-            if held < least:
-                least = held
-                if held <= 1:  # a cell that is set counts 1 at least
-                    return least
-    if least == LARGE:
-        least = _large_support(matrices, m, codes, place, rows, ones, columns, rotation)
-    return least
-
-
-@compiled
-def _minima(matrices: Any, m: Any, rows: Any, ones: Any, columns: Any, spare: Any, layer: Any, least: Any) -> None:
-    """The least count of each column over a context's rows in matrix ``m``, turned back, into ``least[layer]``."""
-    cells, rotation = bytes_at(matrices[m, _CELLS], matrices[m, _BAND] * ones * columns >> 1), rows[m, ones]
-    start = rows[m, 0] * columns
-    for c in range(0, columns, 2):
-        pair = cells[(start + c) >> 1]
-        spare[c], spare[c + 1] = pair & 15, pair >> 4
-    for r in range(1, ones):
-        start = rows[m, r] * columns
-        for c in range(0, columns, 2):
-            pair = cells[(start + c) >> 1]
-            spare[c], spare[c + 1] = min(spare[c], pair & 15), min(spare[c + 1], pair >> 4)
-    for c in range(columns):
-        least[layer, c] = spare[(c + rotation) & (columns - 1)]
-
-
-@compiled
-def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
-    """Whether candidate a ranks before b: by the top layer's support, then by those below, then by token."""
-    for layer in range(level, -1, -1):
-        if supports[layer, a] != supports[layer, b]:
-            return supports[layer, a] > supports[layer, b]
-    return tokens[a] < tokens[b]
-
-
-@compiled
-def _tied(supports: Any, level: Any, layer: Any, count: Any, a: Any) -> Any:
-    """Whether another candidate has the same supports in the layers from ``level`` down to ``layer``."""
-    for b in range(count):
-        if b != a:
-            same = True
-            for each in range(level, layer - 1, -1):
-                if supports[each, a] != supports[each, b]:
-                    same = False
-                    break
-            if same:
-                return True
-    return False
-
-
-@compiled
-def _rank(supports: Any, tokens: Any, level: Any, count: Any, order: Any, spare: Any) -> None:
-    """Merge sort of the candidates' numbers, best first, into ``order``."""
-    for i in range(count):
-        order[i] = i
-    width = 1
-    while width < count:
-        for low in range(0, count, 2 * width):
-            middle, high = min(low + width, count), min(low + 2 * width, count)
-            left, right = low, middle
-            for at in range(low, high):
-                if left < middle and (
-                    right >= high or not _precedes(supports, tokens, level, order[right], order[left])
-                ):
-                    spare[at] = order[left]
-                    left += 1
-                else:
-                    spare[at] = order[right]
-                    right += 1
-        order[:count] = spare[:count]
-        width *= 2
-
-
-@compiled
-def _best(supports: Any, tokens: Any, level: Any, count: Any, most: Any, order: Any) -> None:
-    """The numbers of the ``most`` best of more candidates, best first: each is put into its place among those."""
-    held = 0
-    for candidate in range(count):
-        if held == most and not _precedes(supports, tokens, level, candidate, order[held - 1]):
-            continue
-        place = held if held < most else most - 1
-        while place > 0 and _precedes(supports, tokens, level, candidate, order[place - 1]):
-            order[place] = order[place - 1]
-            place -= 1
-        order[place] = candidate
-        held = min(held + 1, most)
 
 
 @compiled
@@ -222,8 +87,8 @@ def follows(
         held = ONE
         for layer in range(level + 1):
             m, ones = first + layer, key_ones[layer]
-            band = matrices[m, _BAND]
-            presence = words_at(matrices[m, _PRESENCE], band * ones, columns >> 6)
+            band = matrices[m, BAND]
+            presence = words_at(matrices[m, PRESENCE], band * ones, columns >> 6)
             select_rows(symbols[layer], selectors, layer, band, ones, columns, rows, 0)
             for r in range(ones):
                 for j in range(code.size):
@@ -259,9 +124,9 @@ def _read(
         reach[s] = -1
         for layer in range(top + 1):
             m, ones = s * key_ones.size + layer, key_ones[layer]
-            band = matrices[m, _BAND]
+            band = matrices[m, BAND]
             select_rows(symbols[layer], selectors, layer, band, ones, words << 6, rows, m)
-            common_words(words_at(matrices[m, _PRESENCE], band * ones, words), rows, m, ones, common)
+            common_words(words_at(matrices[m, PRESENCE], band * ones, words), rows, m, ones, common)
             left = np.uint64(0)
             for w in range(words):
                 turned = turned_back(common, rows[m, ones], w)
@@ -305,85 +170,27 @@ def _find(
 
 
 @compiled
-def _weigh(
-    asked: Any,
-    key_ones: Any,
-    codes: Any,
-    members: Any,
-    matrices: Any,
-    rows: Any,
-    found: Any,
-    edges: Any,
-    least: Any,
-    spare: Any,
-    seats: Any,
-    tokens: Any,
-    places: Any,
-    supports: Any,
+def _list(
+    asked: Any, members: Any, found: Any, count: Any, seats: Any, seat_of: Any, tokens: Any, places: Any, supports: Any
 ) -> Any:
-    """Candidates of all segments, each once, and their supports in layer ``asked``; in a crowd, also in those below."""
-    columns = spare.size
-    crowded = edges[edges.size - 1] > _MANY
-    count = 0
-    for s in range(edges.size - 1):
-        first = s * key_ones.size
-        if crowded and edges[s] < edges[s + 1]:
+    """Candidates of all segments, each once, without supports: how many; and which is the one at each found place."""
+    listed = 0
+    for c in range(count):
+        item = np.int64(members[found[c]])
+        seat = np.int64(seats[item]) if seats.size else np.int64(-1)
+        if seat < 0:
+            seat = np.int64(listed)
+            listed += 1
+            tokens[seat], places[seat] = item, found[c]
             for layer in range(asked + 1):
-                _minima(matrices, first + layer, rows, key_ones[layer], columns, spare, layer, least)
-        for c in range(edges[s], edges[s + 1]):
-            place = found[c]
-            item = np.int64(members[place])
-            seat = int(seats[item]) if seats.size else -1
-            if seat < 0:
-                seat = count
-                count += 1
-                tokens[seat], places[seat] = item, place
-                for layer in range(asked + 1):
-                    supports[layer, seat] = 0
-                if seats.size:
-                    seats[item] = seat
-            if not crowded:
-                m, ones = first + asked, key_ones[asked]
-                supports[asked, seat] += _support(matrices, m, codes, place, rows, ones, columns)
-                continue
-            for layer in range(asked + 1):
-                smallest = np.int64(LARGE)
-                for j in range(codes.shape[1]):
-                    smallest = min(smallest, np.int64(least[layer, codes[place, j]]))
-                if smallest == LARGE:
-                    m, ones = first + layer, key_ones[layer]
-                    smallest = _large_support(matrices, m, codes, place, rows, ones, columns, rows[m, ones])
-                supports[layer, seat] += smallest
+                supports[layer, seat] = 0
+            if seats.size:
+                seats[item] = seat
+        seat_of[c] = seat
     if seats.size:
-        for c in range(count):
+        for c in range(listed):
             seats[tokens[c]] = -1
-    return count
-
-
-@compiled
-def _untie(
-    asked: Any,
-    count: Any,
-    key_ones: Any,
-    codes: Any,
-    matrices: Any,
-    rows: Any,
-    agreed: Any,
-    reach: Any,
-    places: Any,
-    supports: Any,
-) -> None:
-    """Of candidates with equal supports those in the layers below too, until they differ."""
-    columns = agreed.shape[1] << 6
-    for layer in range(asked - 1, -1, -1):
-        for c in range(count):
-            if _tied(supports, asked, layer + 1, count, c):
-                for s in range(reach.size):
-                    m = s * key_ones.size
-                    if reach[s] >= asked and holds(agreed, m + asked, codes, places[c]):
-                        supports[layer, c] += _support(
-                            matrices, m + layer, codes, places[c], rows, key_ones[layer], columns
-                        )
+    return listed
 
 
 @compiled
@@ -447,11 +254,11 @@ def lookup(
     rows = np.empty((matrices.shape[0], key_ones.max() + 1), dtype=np.int64)
     agreed, common = np.empty((matrices.shape[0], columns >> 6), np.uint64), np.empty(columns >> 6, dtype=np.uint64)
     reach, edges = np.empty(segments, dtype=np.int64), np.zeros(segments + 1, dtype=np.int64)
-    least, spare = np.empty((each, columns), dtype=np.uint8), np.empty(columns, dtype=np.uint8)
+    least, spare = np.empty(columns, dtype=np.uint8), np.empty(columns, dtype=np.uint8)
     # where a token is among the candidates, because several segments may answer it
     seats = np.full(codes.shape[0] if segments > 1 else 0, -1, dtype=np.int32)
     room = codes.shape[0]  # taken only where it is used
-    found = np.empty(segments * room, dtype=np.int64)
+    found, seat_of = np.empty(segments * room, dtype=np.int64), np.empty(segments * room, dtype=np.int64)
     named, places, held = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((each, room), np.int64)
     order, other = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     end = 0
@@ -475,17 +282,19 @@ def lookup(
             if not count:
                 continue
             crowded = count > _MANY
-            count = _weigh(
-                asked, key_ones, codes, members, matrices, rows, found, edges, least, spare, seats, named, places, held
-            )
+            count = _list(asked, members, found, count, seats, seat_of, named, places, held)
+            if crowded:
+                weigh_crowd(asked, key_ones, codes, matrices, rows, found, edges, seat_of, least, spare, held)
+            else:
+                weigh(asked, key_ones, codes, matrices, rows, found, edges, seat_of, columns, held)
             if count > 1 and not crowded:
-                _untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, places, held)
+                untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, places, held)
             level[i] = asked
             many[i] = min(count, most) if most else count
             if most < count and 0 < most <= _FEW:
-                _best(held, named, asked, count, most, order)
+                best(held, named, asked, count, most, order)
             else:
-                _rank(held, named, asked, count, order, other)
+                rank(held, named, asked, count, order, other)
             at = i * most if most else end
             end = at + many[i]
             if end > tokens.size:
