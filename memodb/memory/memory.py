@@ -36,6 +36,7 @@ class Memory(ABC):
         self.configuration = codebook.configuration
         self.codebook = codebook
         self.segments: dict[str, Segment] = {}
+        self._spans = np.array([*self.configuration.spans, 0])
 
     @abstractmethod
     def new_segment(self, geometry: Geometry) -> Segment:
@@ -70,12 +71,14 @@ class Memory(ABC):
         int64 (n, longest)
         """
         longest = self.configuration.longest
-        contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
-        contexts[lengths == 0] = self.configuration.begin
-        if lengths.size and bool((lengths == lengths[0]).all()):  # a prompt, or a table: in a sixth of the time
+        if lengths.size == 1 or (lengths.size and bool((lengths == lengths[0]).all())):  # a prompt, or a table
             seen = tokens.reshape(lengths.size, -1)[:, -longest:]
+            mark = self.configuration.before if seen.shape[1] else self.configuration.begin
+            contexts = np.full((lengths.size, longest), mark, dtype=np.int64)
             contexts[:, longest - seen.shape[1] :] = seen
             return contexts
+        contexts = np.full((lengths.size, longest), self.configuration.before, dtype=np.int64)
+        contexts[lengths == 0] = self.configuration.begin
         row = np.repeat(np.arange(lengths.size), lengths)
         place = np.arange(row.size) - (np.cumsum(lengths) - lengths)[row] + (longest - lengths)[row]
         inside = place >= 0
@@ -91,7 +94,7 @@ class Memory(ABC):
         level, lengths : int64 (n,)
             Of :class:`Answers`, and of the rows as they were given to :meth:`framed`.
         """
-        spans = np.array([*self.configuration.spans, 0])
+        spans = self._spans
         marks = np.where((lengths == 0) | (self.configuration.before == self.configuration.begin), 1, 0)
         rests: np.ndarray = np.minimum(spans[level], lengths + marks)
         return rests

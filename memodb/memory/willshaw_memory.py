@@ -208,7 +208,7 @@ class WillshawMemory(Memory):
         while len(contexts):
             room = np.empty((2, size), dtype=np.int64)
             done, needed, *found = kernels.lookup(contexts, top, 0, 0, *room, *self._told(views), *nothing)
-            many, level, total = (each[:done] for each in found)
+            many, level, total, _ = (each[:done] for each in found)
             row = np.repeat(np.arange(done), many)
             parts.append(Answers(row, room[0, : row.size], room[1, : row.size], level, total))
             contexts, size = contexts[done:], max(size, 2 * needed)
@@ -216,6 +216,8 @@ class WillshawMemory(Memory):
 
     def _best_part(self, contexts: np.ndarray, top: int, most: int) -> Best:
         best, left = self._ask(contexts, top, most, _PATIENCE)
+        if not (left >= 0).any():
+            return best
         for asked in np.unique(left[left >= 0]).tolist():
             rows = np.flatnonzero(left == asked)
             best.put(rows, self._crowded(contexts[rows], asked, most))
@@ -227,31 +229,30 @@ class WillshawMemory(Memory):
         kernels = self._kernels_for(contexts)
         if kernels is None:
             return self._ask_plain(contexts, top, most, patience)
-        best, left = Best.nothing(len(contexts), most), np.full(len(contexts), -1, dtype=np.int64)
-        views, kept = self._gathered(), self._kept(most).compact
+        n, views, kept = len(contexts), self._gathered(), self._kept(most).compact
+        token, support = np.empty((2, n, most), dtype=np.int64)
 
-        def ask(part: slice) -> None:
-            room = (array[part].reshape(-1) for array in (best.token, best.support))
-            _, _, many, level, total = kernels.lookup(
-                contexts[part], top, most, patience, *room, *self._told(views), *kept
-            )
-            left[part] = np.where(many < 0, level, -1)
-            best.level[part] = np.where(many < 0, -1, level)
-            best.total[part] = total
+        def ask(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            room = token[part].reshape(-1), support[part].reshape(-1)
+            found = kernels.lookup(contexts[part], top, most, patience, *room, *self._told(views), *kept)
+            return found[3], found[4], found[5]
 
-        n = len(contexts)
-        at_once = n if n < 2 * _AT_ONCE else _AT_ONCE
-        self.backend.each(ask, [slice(at, at + at_once) for at in range(0, n, max(1, at_once))], size=n)
-        return best, left
+        if n < 2 * _AT_ONCE:
+            level, total, left = ask(slice(n))
+        else:
+            parts = self.backend.each(ask, [slice(at, at + _AT_ONCE) for at in range(0, n, _AT_ONCE)], size=n)
+            level, total, left = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return Best(token, support, level, total), left
 
     def _ask_plain(self, contexts: np.ndarray, top: int, most: int, patience: int) -> tuple[Best, np.ndarray]:
         answers, left = self._plain(contexts, top, patience)
         best, kept = answers.best(most), self._kept(most)
         for asked in np.unique(left[left >= 0]).tolist():
             rows = np.flatnonzero(left == asked)
-            place = kept.find(self._symbols(contexts[rows])[asked], asked, contexts[rows], self._span(asked))
-            best.put(rows[place >= 0], kept.answers.chosen(place[place >= 0]))
-            left[rows[place >= 0]] = -1
+            symbols = self._symbols(contexts[rows])[asked]
+            known, its = kept.find(symbols, asked, contexts[rows], self._span(asked))
+            best.put(rows[known], its)
+            left[rows[known]] = -1
         return best, left
 
     def _crowded(self, contexts: np.ndarray, asked: int, most: int) -> Best:

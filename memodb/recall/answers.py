@@ -224,9 +224,11 @@ def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tup
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
     ahead_too = len(ids) + 1 in memory.configuration.spans
     context = _framed(memory, ids)
-    answers = memory.lookup(context) if ahead_too else memory.best(context, k).answers
+    answers = memory.lookup(context) if ahead_too else memory.best(context, k)
     length = int(memory.context_lengths(answers.level, np.array([len(ids)]))[0])
-    tokens, supports = answers.token, answers.support
+    tokens, supports = answers.token.reshape(-1), answers.support.reshape(-1)
+    if not ahead_too:
+        tokens, supports = tokens[supports > 0], supports[supports > 0]
     total = int(answers.total[0])
     found: list[Candidate] = []
     if length < len(ids) and ahead_too:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, first_geometry, memory_for, willshaw_memory
+from memodb.memory import (
+    Backend,
+    Batch,
+    Memory,
+    WillshawConfiguration,
+    crowds,
+    first_geometry,
+    memory_for,
+    willshaw_memory,
+)
 from memodb.memory.backend import FastBackend
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -102,8 +110,8 @@ def test_they_are_dropped_before_they_take_too_much(backend: Backend, monkeypatc
     sizes = set()
     for row in contexts_of(memory):
         memory.best(row[None], 10)
-        sizes.add(sum(crowds.size for crowds in memory._crowds[1].values()))
-    assert 400 < max(sizes) <= 500 + 4 + 2 * 10 + CONFIGURATION.longest
+        sizes.add(sum(kept.size for kept in memory._crowds[1].values()))
+    assert 400 < max(sizes) <= 500 + 5 + 2 * 10 + CONFIGURATION.longest
     assert_as_if_found_again(memory)
 
 
@@ -115,8 +123,7 @@ def test_contexts_with_one_symbol_are_told_apart(backend: Backend, monkeypatch: 
     expected = memory.best(contexts, 10)
     kept = memory._crowds[1][10]
     assert kept.symbols.size > 20
-    wrong = replace(kept, contexts=np.roll(kept.contexts, 1, axis=0))
-    memory._crowds[1][10] = wrong
+    memory._crowds[1][10] = crowds.Crowds(kept.symbols, np.roll(kept._places, 1), kept._rows)
     found = memory.best(contexts, 10)
     for name in ("token", "support", "level", "total"):
         assert np.array_equal(getattr(found, name), getattr(expected, name))
@@ -144,3 +151,29 @@ def test_what_is_kept_is_asked_once(backend: Backend, monkeypatch: pytest.Monkey
     assert crowded
     assert len(crowded) == len(set(crowded))
     assert not asked
+
+
+def test_what_is_kept_by_one_is_not_changed_by_another() -> None:
+    """Threads that read side by side add to what they found: each keeps its own, and none sees another's rows."""
+
+    def one(number: int) -> tuple[np.ndarray, int, np.ndarray, crowds.Best]:
+        row = np.full((1, 2), number)
+        return np.array([number % 3], dtype=np.uint64), 1, row, crowds.Best(row, row, row[0, :1], row[0, :1])
+
+    def found(kept: crowds.Crowds) -> list[int]:
+        every = [one(number) for number in range(40)]
+        return [n for n, (symbol, asked, row, _) in enumerate(every) if kept.find(symbol, asked, row, 2)[0][0]]
+
+    start = crowds.Crowds.nothing(2, 2)
+    grown = start
+    for number in range(10):
+        grown = grown.plus(*one(number))
+    left, right = grown.plus(*one(20)), grown.plus(*one(30))
+    assert found(start) == []
+    assert found(grown) == list(range(10))
+    assert found(left) == [*range(10), 20]
+    assert found(right) == [*range(10), 30]
+    assert found(left.plus(*one(31))) == [*range(10), 20, 31]
+    for kept in (left, right):
+        symbol, asked, row, answers = one(7)
+        assert np.array_equal(kept.find(symbol, asked, row, 2)[1].token, answers.token)

@@ -48,22 +48,24 @@ def _recall(
     i: Any,
     heads: Any,
     kept_symbols: Any,
+    kept_places: Any,
     kept_asked: Any,
     kept_contexts: Any,
 ) -> Any:
-    """Where what is kept of a context that is left at layer ``asked`` is; -1 where nothing is."""
+    """The row of what is kept of a context that is left at layer ``asked``; -1 where nothing is."""
     span = 1
     for _ in range(asked):
         span *= heads
     place = np.searchsorted(kept_symbols, symbols[asked])
     while place < kept_symbols.size and kept_symbols[place] == symbols[asked]:
-        same = kept_asked[place] == asked
+        row = kept_places[place]
+        same = kept_asked[row] == asked
         for at in range(contexts.shape[1] - span, contexts.shape[1]):
-            same &= kept_contexts[place, at] == contexts[i, at]
+            same &= kept_contexts[row, at] == contexts[i, at]
         if same:
-            return place
+            return row
         place += 1
-    return -1
+    return np.int64(-1)
 
 
 @compiled
@@ -211,6 +213,7 @@ def lookup(
     members: Any,
     starts: Any,
     kept_symbols: Any,
+    kept_places: Any,
     kept_asked: Any,
     kept_contexts: Any,
     kept_levels: Any,
@@ -228,8 +231,8 @@ def lookup(
         Where it is not 0, a context for which more than so many pairs of columns of one segment would be looked at is
         answered by what is kept, or left.
     tokens, supports : int64 (m,)
-        Where the answers go: ``most`` places a context, filled from the first; or, where all are wanted, as many as
-        each has.
+        Where the answers go: ``most`` places a context, filled from the first, and -1 and 0 behind; or, where all are
+        wanted, as many as each has.
     columns, token, layers, selectors, key_ones
         Of the codebook: see :meth:`memodb.memory.willshaw_memory.WillshawCodebook.compact`.
     matrices : int64 (segments * layers, 7)
@@ -241,15 +244,15 @@ def lookup(
 
     Returns
     -------
-    done, needed, many, level, totals
+    done, needed, many, level, totals, left
         Contexts that are answered: all, or those before the one for whose ``needed`` candidates there is no room. How
-        many answers each has, -1 where it is left; the layer that answers (or was left), -1 where none does; the sum of
-        all candidates' supports.
+        many answers each has; the layer that answers, -1 where none does; the sum of all candidates' supports; the
+        layer at which a context is left, -1 where it is not.
     """
     n, each = contexts.shape[0], key_ones.size
     segments = matrices.shape[0] // each
     level = np.full(n, -1, dtype=np.int64)
-    many, totals = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    left, many, totals = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     symbols, below = np.empty(layers.shape[0] + 1, dtype=np.uint64), np.empty(contexts.shape[1], dtype=np.uint64)
     rows = np.empty((matrices.shape[0], key_ones.max() + 1), dtype=np.int64)
     agreed, common = np.empty((matrices.shape[0], columns >> 6), np.uint64), np.empty(columns >> 6, dtype=np.uint64)
@@ -270,10 +273,13 @@ def lookup(
             count = _find(asked, patience, each, agreed, reach, codes, starts, found, edges)
             if count < 0:
                 heads = layers.shape[1] - 1
-                place = _recall(symbols, asked, contexts, i, heads, kept_symbols, kept_asked, kept_contexts)
-                level[i], many[i] = asked, -1
-                if place >= 0:
-                    level[i], totals[i], many[i] = kept_levels[place], kept_totals[place], 0
+                place = _recall(
+                    symbols, asked, contexts, i, heads, kept_symbols, kept_places, kept_asked, kept_contexts
+                )
+                if place < 0:
+                    left[i] = asked
+                else:
+                    level[i], totals[i] = kept_levels[place], kept_totals[place]
                     while many[i] < most and kept_tokens[place, many[i]] >= 0:
                         tokens[i * most + many[i]] = kept_tokens[place, many[i]]
                         supports[i * most + many[i]] = kept_supports[place, many[i]]
@@ -298,10 +304,12 @@ def lookup(
             at = i * most if most else end
             end = at + many[i]
             if end > tokens.size:
-                return i, end - at, many, level, totals
+                return i, end - at, many, level, totals, left
             for c in range(many[i]):
                 tokens[at + c], supports[at + c] = named[order[c]], held[asked, order[c]]
             for c in range(count):
                 totals[i] += held[asked, c]
             break
-    return n, 0, many, level, totals
+        for at in range(i * most + many[i], (i + 1) * most):
+            tokens[at], supports[at] = -1, 0
+    return n, 0, many, level, totals, left
