@@ -68,7 +68,8 @@ class Crowds:
     @property
     def size(self) -> int:
         """Numbers that are kept."""
-        return self.symbols.size * (5 + self._rows.contexts.shape[1] + 2 * self._rows.answers.token.shape[1])
+        longest, most = self._rows.contexts.shape[1], self._rows.answers.token.shape[1]
+        return int(self.symbols.size * (5 + longest + 2 * most))
 
     @property
     def compact(self) -> tuple[np.ndarray, ...]:

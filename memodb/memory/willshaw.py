@@ -34,6 +34,8 @@ __all__ = ["LARGE", "NARROWED", "Tally", "Votes", "WillshawMatrix", "halves", "t
 LARGE = 15
 NARROWED = 4
 """Of how many rows (as a power of two) the kernels are told where in the table of large counts they begin."""
+_FEW = 128
+"""Pairs of which all cells are looked at in one step, because steps take longer than cells."""
 _CELLS_OF_A_HIT = 16
 """Cells that counting row by row goes through in the time in which counting pair by pair finds one."""
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
@@ -348,11 +350,14 @@ class WillshawMatrix:
         int64 (n,)
         """
         xp = self.backend.xp
-        low = xp.full(columns.shape[0], LARGE, dtype=np.uint8)
-        for row in rows:
-            start = row * self.columns
-            for j in range(columns.shape[1]):
-                low = xp.minimum(low, self._small_counts(start + columns[:, j]))
+        if columns.shape[0] <= _FEW:
+            low = self._small_counts(xp.stack(rows)[:, :, None] * self.columns + columns).min(axis=(0, 2))
+        else:
+            low = xp.full(columns.shape[0], LARGE, dtype=np.uint8)
+            for row in rows:
+                start = row * self.columns
+                for j in range(columns.shape[1]):
+                    low = xp.minimum(low, self._small_counts(start + columns[:, j]))
         least = low.astype(np.int64)
         if self.large.size:
             # only where every cell is large can the least count be

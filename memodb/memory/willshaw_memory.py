@@ -95,24 +95,26 @@ class Reading:
         """Pairs of columns to be looked at for the candidates of some contexts: int64 (m,)."""
         return self.segment.codebook.tokens.pairs(self.agreed[level][contexts])
 
-    def supports(self, level: int, contexts: Array, tokens: Array) -> Array:
+    def supports(self, layers: slice, contexts: Array, tokens: Array) -> Array:
         """Least counts of (context, token) pairs.
 
         Parameters
         ----------
+        layers : slice
         contexts, tokens : int64 (m,)
 
         Returns
         -------
-        int64 (level + 1, m)
-            Entry i is the least count in layer i: at least the number of documents that stored the pair there.
+        int64 (layers, m)
+            Entry i is the least count in the i-th of these layers: at least the number of documents that stored the
+            pair there.
         """
         xp = self.segment.codebook.backend.xp
         codes = self.segment.codebook.tokens.codes[tokens]
         distinct, place = xp.unique(contexts, return_inverse=True)
         crowded = contexts.size > _CROWD * distinct.size
         supports: list[Array] = []
-        for matrix, (rows, rotation) in zip(self.segment.layers[: level + 1], self.keys, strict=False):
+        for matrix, (rows, rotation) in zip(self.segment.layers[layers], self.keys[layers], strict=False):
             if crowded:
                 context_rows, turns = [row[distinct] for row in rows], rotation[distinct]
                 least = matrix.support_in_crowds(context_rows, turns, place, codes)
@@ -334,22 +336,28 @@ class WillshawMemory(Memory):
         symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
         place, asked = (self.backend.to_device(np.array([number])) for number in (0, token))
         return any(
-            bool((segment.read(symbols).supports(level, place, asked) > 0).all()) for segment in self.segments.values()
+            bool((segment.read(symbols).supports(slice(level + 1), place, asked) > 0).all())
+            for segment in self.segments.values()
         )
 
     def _candidates(
         self, level: int, pending: np.ndarray, readings: list[Reading]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Candidates of one layer by row, then token: rows, tokens, supports (level + 1, m) added up over segments."""
-        to_host = self.backend.to_host
-        places = self.backend.to_device(pending)
-        parts = []
-        for reading in readings:
-            place, token = reading.candidates(level, places)
-            row = places[place]
-            parts.append((to_host(row), to_host(token), to_host(reading.supports(level, row, token))))
+        to_host, to_device = self.backend.to_host, self.backend.to_device
+        found = [reading.candidates(level, to_device(pending)) for reading in readings]
+        parts = [(pending[to_host(place)], to_host(token)) for place, token in found]
         rows, tokens = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        supports = np.concatenate([part[2] for part in parts], axis=1)
+        supports = np.zeros((level + 1, rows.size), dtype=np.int64)
+        ranked = np.bincount(rows)[rows] > 1  # where there is nothing to rank, the layers below need not be asked
+        at = 0
+        for reading, (row, token) in zip(readings, parts, strict=True):
+            its = slice(at, at := at + row.size)
+            supports[level, its] = to_host(reading.supports(slice(level, level + 1), to_device(row), to_device(token)))
+            several = np.flatnonzero(ranked[its])
+            if level and several.size:
+                given = to_device(row[several]), to_device(token[several])
+                supports[:level, its][:, several] = to_host(reading.supports(slice(level), *given))
         return (rows, tokens, supports) if len(parts) == 1 else self._summed(rows, tokens, supports)
 
     def _summed(
