@@ -226,13 +226,13 @@ def prove(collection: Collection, segments: tuple[str, ...], *, rebuild: bool) -
 
     def looked_at(memory: Memory, segment_id: str) -> SegmentProof:
         segment = memory.segments.get(segment_id)
+        # this thread memorises, which others help it with; so it is the hashing that is given to one of them
         looks = [
-            lambda: measured(segment),
             lambda: measured(rebuilt(collection, segment_id) if rebuild else None),
+            lambda: measured(segment),
         ]
-        # one is hashed, which takes no interpreter, while the documents of the other are decoded
         found = collection.backend.each(lambda look: look(), looks, size=0 if segment is None else segment.tokens)
-        (digest, held), (again, anew) = found
+        (again, anew), (digest, held) = found
         residue = None if held is None or anew is None else f"{held.residue(anew):.1e}"
         return SegmentProof(segment_id, digest, again, rebuild, residue)
 

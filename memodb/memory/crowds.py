@@ -14,7 +14,7 @@ from memodb.memory.answers import Best
 
 __all__ = ["MOST_KEPT", "Crowds"]
 
-MOST_KEPT = 1 << 18
+MOST_KEPT = 1 << 20
 """Numbers that are kept, 8 bytes each: when there are more, all are dropped."""
 
 _writing = threading.Lock()
