@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -25,6 +26,7 @@ from memodb.errors import BackendUnavailable, InvalidConfiguration, OutOfMemory
 __all__ = ["DEVICES", "Array", "Backend", "backend_for"]
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_KERNELS = "memodb.memory.fast"
 _WORTH_THREADS = 2048
 """Tokens or contexts of which a batch has so many milliseconds of work that waking a thread does not matter."""
 
@@ -156,7 +158,7 @@ class FastBackend(Backend):
     """NumPy on the CPU, with kernels that numba compiles.
 
     They are imported when so much has been done without them that importing them would have taken no longer: a process
-    that appends one document never does.
+    that appends one document never does. What one backend has imported is there for all of a process.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ class FastBackend(Backend):
     def kernels_for(self, work: int) -> ModuleType | None:
         if self._kernels is None:
             self._left -= work
-            if self._left < 0:
+            if self._left < 0 or _KERNELS in sys.modules:
                 from memodb.memory import fast
 
                 self._kernels = fast

@@ -345,13 +345,14 @@ def test_a_memory_of_nothing_answers_nothing() -> None:
         assert not memory.follows(contexts[0], 3, 0)
 
 
-def test_they_are_imported_when_that_is_worth_it() -> None:
-    backend = FastBackend(worth=100)
-    assert backend.kernels_for(60) is None
-    assert backend.kernels_for(40) is None
-    assert backend.kernels_for(1) is not None
-    assert backend.kernels_for(0) is not None
-    assert Backend().kernels_for(10**9) is None
+def test_they_are_imported_when_that_is_worth_it(in_process: Any) -> None:
+    source = (
+        "from memodb.memory.backend import Backend, FastBackend\n"
+        "one, other = FastBackend(worth=100), FastBackend(worth=100)\n"
+        "found = [one.kernels_for(work) is None for work in (60, 40, 1, 0)]\n"
+        "print(found, other.kernels_for(0) is None, Backend().kernels_for(10**9) is None)"
+    )
+    assert in_process(source).strip() == "[True, True, False, False] False True"
 
 
 def test_a_process_that_does_little_imports_no_numba(in_process: Any) -> None:
