@@ -247,7 +247,7 @@ def test_the_page_has_a_section_for_each_parameter_and_nothing_else_changes(
     names = [parameter.name for parameter in tuning.parameters(300_000)]
     assert [after.count(f"measured {name}\n") for name in names] == [1] * len(names)
     assert capsys.readouterr().out.count("measured ") == len(names)
-    assert "2 documents" in after
+    assert f"{len(stream.read(2000).stored)} documents" in after
 
     def outside(text: str) -> list[str]:
         return [part.partition(": end -->")[2] for part in text.split(": begin -->")]
