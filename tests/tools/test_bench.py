@@ -295,9 +295,9 @@ def test_lines_of_a_lookup_are_counted_from_the_codes() -> None:
         db.append("The harbour lies north of the old town.")
         configuration = db._collection.configuration
         with db._collection.reading() as memory:
-            ones = sum(memory.codebook.key_ones[:-1])  # the last are of provenance
+            *layers, _ = memory.codebook.key_ones  # the last are of provenance
         lines = inside.touched(db)
-    assert lines == inside.Lines(ones * configuration.columns // 512, ones * configuration.ones)
+    assert lines == inside.Lines(sum(layers) * configuration.columns // 512, layers[-1] * configuration.ones)
     rate = page.rates_table([MemoryRates(8, 1e6, 1e9)], lines).splitlines()[-1]
     assert rate.endswith(f"| {page.number(1e6 / (lines.presence + lines.support))} |")
 

@@ -46,7 +46,8 @@ class Lines:
     presence : int
         Of the presence view: a row of every one of the context's code, in every layer and segment.
     support : int
-        Of the counts, for each candidate: a cell for every pair of ones, each in another line, in every layer.
+        Of the counts, for each candidate: a cell for every pair of ones in the layer that answers, each in another
+        line.
     """
 
     presence: int
@@ -60,7 +61,7 @@ def touched(db: memodb.Store) -> Lines:
         for segment in memory.segments.values():
             for matrix, key_ones in zip(segment.layers, segment.codebook.key_ones, strict=False):
                 presence += key_ones * -(-matrix.columns // 8 // _LINE)
-                support += key_ones * memory.configuration.ones
+            support += segment.codebook.key_ones[len(segment.layers) - 1] * memory.configuration.ones
     return Lines(presence, support)
 
 

@@ -107,7 +107,8 @@ def rates_table(rates: Sequence[MemoryRates], touched: Lines) -> str:
     each = touched.presence + touched.support
     lines = [
         f"A context that every layer answers touches {touched.presence} lines of the presence view, and for each "
-        f"candidate {touched.support} of the counts, where none of them is in a cache: with one candidate {each}.",
+        f"candidate at most {touched.support} of the counts (one that is 1 ends it), where none of them is in a cache: "
+        f"with one candidate {each}.",
         "",
         "| array | random 64-byte lines a second, one core, NumPy | read through, GB/s | so many contexts/s at most |",
         "| ---: | ---: | ---: | ---: |",
