@@ -355,8 +355,8 @@ def table(inputs: list[dict[str, Any]], points: list[dict[str, Any]]) -> str:
         for key in inputs[0][state]:
             value = (f"{i[state][key]:.2%}" if "false" in key else f"{i[state][key]:.1f}" for i in inputs)
             row(f"{key}, {title}", goals.get(key, "1.0%" if "false" in key else ""), *value)
-    row("lookups/s in batches (NumPy)", "", *(f"{i['recall'].contexts_per_second:,.0f}" for i in inputs))
-    row("appended, tokens/s (NumPy, text to durable)", "", *(f"{i['append']:,.0f}" for i in inputs))
+    row("lookups/s in batches (with `fast`)", "", *(f"{i['recall'].contexts_per_second:,.0f}" for i in inputs))
+    row("appended, tokens/s (with `fast`, text to durable)", "", *(f"{i['append']:,.0f}" for i in inputs))
     long_unknown = [i["unknown"][0] for i in inputs]
     row("if the top layer rejected 12 bits instead of 20: unknown contexts of 16 answered", "1.0%",
         *(f"{thin_rate(u, 12):.2%}" for u in long_unknown))  # fmt: skip
