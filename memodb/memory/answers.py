@@ -51,12 +51,6 @@ class Best:
         self.token[places], self.support[places] = others.token, others.support
         self.level[places], self.total[places] = others.level, others.total
 
-    @property
-    def answers(self) -> Answers:
-        """The same as a ragged table."""
-        row, place = np.nonzero(self.token >= 0)
-        return Answers(row, self.token[row, place], self.support[row, place], self.level, self.total)
-
 
 @dataclass(frozen=True)
 class Answers:

@@ -45,8 +45,7 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_CORES - 1, thread_name_prefix="memodb")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
+os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
 
 
 class Backend:

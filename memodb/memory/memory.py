@@ -94,9 +94,8 @@ class Memory(ABC):
         level, lengths : int64 (n,)
             Of :class:`Answers`, and of the rows as they were given to :meth:`framed`.
         """
-        spans = self._spans
         marks = np.where((lengths == 0) | (self.configuration.before == self.configuration.begin), 1, 0)
-        rests: np.ndarray = np.minimum(spans[level], lengths + marks)
+        rests: np.ndarray = np.minimum(self._spans[level], lengths + marks)
         return rests
 
     def lookup(self, contexts: np.ndarray, deepest: int | None = None) -> Answers:

@@ -1,6 +1,5 @@
 """One contract for every backend: the same bytes and the same answers as plain NumPy."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -234,8 +233,6 @@ if sys.argv[1] == "in a forked child":
 else:
     atexit.register(ask)
 """
-        if "fork" in where and not hasattr(os, "fork"):
-            pytest.skip("this system has no fork")
         command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, where]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr, done.returncode) == ("asked\nasked\n", "", 0)

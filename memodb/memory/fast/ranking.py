@@ -17,11 +17,9 @@ PRESENCE, BAND, _CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = rang
 
 
 @compiled
-def _large_support(
-    matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any, rotation: Any
-) -> Any:
+def _large_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any) -> Any:
     """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts."""
-    size = matrices[m, _LARGE_SIZE]
+    rotation, size = rows[m, ones], matrices[m, _LARGE_SIZE]
     large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
     starts = numbers_at(matrices[m, _LARGE_STARTS], (matrices[m, BAND] * ones >> NARROWED) + 2)
     least = np.int64(0x7FFFFFFFFFFFFFFF)
@@ -55,7 +53,7 @@ def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any
                 if held <= 1:  # a cell that is set counts 1 at least
                     return least
     if least == LARGE:
-        least = _large_support(matrices, m, codes, place, rows, ones, columns, rotation)
+        least = _large_support(matrices, m, codes, place, rows, ones, columns)
     return least
 
 
@@ -121,7 +119,7 @@ def weigh_crowd(
                 for j in range(codes.shape[1]):
                     smallest = min(smallest, np.int64(least[codes[found[c], j]]))
                 if smallest == LARGE:
-                    smallest = _large_support(matrices, m, codes, found[c], rows, ones, columns, rows[m, ones])
+                    smallest = _large_support(matrices, m, codes, found[c], rows, ones, columns)
                 supports[layer, seat_of[c]] += smallest
 
 
