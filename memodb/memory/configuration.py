@@ -34,8 +34,9 @@ speed, not truth: at 25 cells a window the least false work that the space allow
 
 MOST_LAYERS = 6
 
-MOST_CELLS = 1 << 34
-"""Cells of one matrix, far beyond any use: what a damaged catalog may at most ask memory for."""
+MOST_CELLS = 1 << 40
+"""Cells of one matrix, beyond any use: a segment of some hundred million tokens has 2**34, and must be read back. What a
+damaged catalog asks for within this is refused where there is no room for it."""
 
 EXACT_FLOAT32 = 1 << 24
 """Every integer up to this is a float32, and sums that stay below it are exact in any order."""
