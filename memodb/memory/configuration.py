@@ -35,7 +35,7 @@ speed, not truth: at 25 cells a window the least false work that the space allow
 MOST_LAYERS = 6
 
 MOST_CELLS = 1 << 40
-"""Cells of one matrix, beyond any use: a segment of some hundred million tokens has 2**34, and must be read back. What a
+"""Cells of one matrix, beyond any use: one of some hundred million tokens has 2**34, and must be read back. What a
 damaged catalog asks for within this is refused where there is no room for it."""
 
 EXACT_FLOAT32 = 1 << 24
