@@ -10,6 +10,8 @@ result depends on hidden state cannot be tested against its twin.
 from __future__ import annotations
 
 import importlib.util
+import math
+import mmap
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,13 +22,18 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from memodb.errors import BackendUnavailable, InvalidConfiguration, OutOfMemory
 
-__all__ = ["DEVICES", "Array", "Backend", "backend_for"]
+__all__ = ["CORES", "DEVICES", "Array", "Backend", "backend_for"]
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _KERNELS = "memodb.memory.fast"
+_LINE = 64
+"""Bytes that a core fetches at a time."""
+_MANY_PAGES = 1 << 22
+"""Bytes from which on pages of megabytes are asked for."""
 _WORTH_THREADS = 2048
 """Tokens or contexts of which a batch has so many milliseconds of work that waking a thread does not matter."""
 
@@ -42,7 +49,7 @@ DEVICES = ("cpu", "cuda", "auto")
 def _helpers() -> ThreadPoolExecutor:
     """The threads beside the one that asks: kept, because starting them takes as long as answering a thousand
     contexts."""
-    return ThreadPoolExecutor(_CORES - 1, thread_name_prefix="memodb")
+    return ThreadPoolExecutor(CORES - 1, thread_name_prefix="memodb")
 
 
 os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
@@ -85,7 +92,7 @@ class Backend:
         size : int
             Tokens or contexts that the whole is about.
         """
-        if size < _WORTH_THREADS or len(items) < 2 or _CORES < 2:
+        if size < _WORTH_THREADS or len(items) < 2 or CORES < 2:
             return [function(item) for item in items]
         later: list[Future[Result]] = []
         try:
@@ -100,6 +107,20 @@ class Backend:
             return [first, *(future.result() for future in later[:left]), *reversed(last)]
         finally:
             wait([future for future in later if not future.cancel()])
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Zeros from the beginning of a cache line on, so that a row of as many bytes is one line and not two; if they
+        are many, in pages of megabytes, of which a processor finds a row's sooner."""
+        kind = np.dtype(dtype)
+        nbytes = math.prod(shape) * kind.itemsize
+        if nbytes >= _MANY_PAGES and sys.platform == "linux":
+            pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            with suppress(OSError):  # a kernel that has none
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            return np.frombuffer(pages, dtype=kind).reshape(shape)
+        room = np.zeros(nbytes + _LINE, dtype=np.uint8)
+        begin = -room.ctypes.data % _LINE
+        return room[begin : begin + nbytes].view(kind).reshape(shape)
 
     def to_device(self, array: np.ndarray) -> Array:
         """A device copy of a host array (the array itself on the CPU)."""
@@ -187,6 +208,9 @@ class CudaBackend(Backend):
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item], *, size: int) -> list[Result]:
         return [function(item) for item in items]  # the device works side by side by itself
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        return self.xp.zeros(shape, dtype=dtype)  # the device's own memory begins so
 
     def to_device(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)

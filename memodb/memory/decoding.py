@@ -41,7 +41,7 @@ class CodeTable:
     def compact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For the kernels: the codes in the order of their first two columns, which items they are of, and where each
         pair of columns begins; in few bytes, so that they stay in a core's cache."""
-        return self.codes[self.members].astype(np.int16), self.members.astype(np.int32), self.starts.astype(np.int32)
+        return self.codes[self.members].astype(np.uint16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
     @cached_property
     def occupied(self) -> np.ndarray:

@@ -29,11 +29,9 @@ from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import select_columns, select_rows
 
-__all__ = ["LARGE", "NARROWED", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
+__all__ = ["LARGE", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
 
 LARGE = 15
-NARROWED = 4
-"""Of how many rows (as a power of two) the kernels are told where in the table of large counts they begin."""
 _FEW = 128
 """Pairs of which all cells are looked at in one step, because steps take longer than cells."""
 _CELLS_OF_A_HIT = 16
@@ -143,10 +141,10 @@ class WillshawMatrix:
         self.backend = backend
         self.rows = rows
         self.columns = columns
-        self.cells = xp.zeros(rows * columns // 2, dtype=np.uint8)
+        self.cells = backend.zeros((rows * columns // 2,), np.uint8)
         self.large = xp.zeros(0, dtype=np.int64)
         self.large_counts = xp.zeros(0, dtype=np.int64)
-        self.presence = xp.zeros((rows, columns // 64), dtype=np.uint64)
+        self.presence = backend.zeros((rows, columns // 64), np.uint64)
         self.ones = xp.zeros(rows, dtype=np.int32)
 
     @property
@@ -254,10 +252,11 @@ class WillshawMatrix:
         -------
         numbers : list of 7 int
             Address of the presence view; rows of a band; addresses of the counts, of the table's cells; how many these
-            are; addresses of the table's counts, and of where in the table each ``1 << NARROWED`` rows begin.
+            are; addresses of the table's counts, and of where in the table each row begins (rows + 1,).
         arrays : tuple of arrays
         """
-        starts = np.searchsorted(self.large, (np.arange((self.rows >> NARROWED) + 2) << NARROWED) * self.columns)
+        starts = np.zeros(self.rows + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.large // self.columns, minlength=self.rows), out=starts[1:])
         arrays = (self.presence, self.cells, self.large, self.large_counts, starts)
         presence, cells, large, counts, begins = (array.ctypes.data for array in arrays)
         return [presence, self.rows // ones, cells, large, self.large.size, counts, begins], arrays
@@ -422,12 +421,11 @@ class WillshawMatrix:
         if large_counts.size and large_counts.min() < LARGE:
             raise CorruptStore("a matrix was given a table of large counts with a small one in it")
         to_device = self.backend.to_device
-        self.cells = to_device(cells.copy())
+        self.cells[:] = to_device(cells)
         self.large = to_device(large.copy())
         self.large_counts = to_device(large_counts.copy())
         # two bits of each byte, then those of four bytes in one: in half of the time that unpacked counts take
         four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
         four = four.view(np.uint32)
-        packed = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
-        self.presence = packed.view(np.uint64).reshape(self.rows, -1)
+        self.presence.reshape(-1).view(np.uint8)[:] = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
         self.ones = _bits_set(self.presence).sum(axis=1).astype(np.int32)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from memodb.memory.answers import Answers, Best
-from memodb.memory.backend import Array, Backend
+from memodb.memory.backend import CORES, Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
 from memodb.memory.configuration import Geometry, WillshawConfiguration
 from memodb.memory.crowds import MOST_KEPT, Crowds
@@ -39,8 +39,8 @@ _SMALL = 1 << 26
 _PATIENCE = 64
 """Pairs of columns from which on a context's candidates are found once for all contexts that end alike, and kept."""
 
-_AT_ONCE = 1024
-"""Contexts that one core is given at a time."""
+_FEWEST = 1024
+"""Contexts that one core is given at least."""
 
 
 class WillshawCodebook(Codebook):
@@ -209,63 +209,76 @@ class WillshawMemory(Memory):
         parts, size = [], 2 * len(contexts) + 16
         while len(contexts):
             room = np.empty((2, size), dtype=np.int64)
-            done, needed, *found = kernels.lookup(contexts, top, 0, 0, *room, *self._told(views), *nothing)
-            many, level, total, _ = (each[:done] for each in found)
+            done, needed, *found = kernels.lookup(contexts, top, 0, 0, False, *room, *self._told(views), *nothing)
+            many, level, total, *_ = (each[:done] for each in found)
             row = np.repeat(np.arange(done), many)
             parts.append(Answers(row, room[0, : row.size], room[1, : row.size], level, total))
             contexts, size = contexts[done:], max(size, 2 * needed)
         return parts[0] if len(parts) == 1 else Answers.joined(parts)
 
     def _best_part(self, contexts: np.ndarray, top: int, most: int) -> Best:
-        best, left = self._ask(contexts, top, most, _PATIENCE)
-        if not (left >= 0).any():
+        alone = len(contexts) == 1  # no other can end alike
+        best, left, symbols = self._ask(contexts, top, most, leaving=not alone)
+        if alone and left[0] >= 0:
+            self._keep(symbols, int(left[0]), contexts, best)
+        if alone or not (left >= 0).any():
             return best
         for asked in np.unique(left[left >= 0]).tolist():
             rows = np.flatnonzero(left == asked)
-            best.put(rows, self._crowded(contexts[rows], asked, most))
+            best.put(rows, self._crowded(contexts[rows], symbols[rows], asked, most))
         return best
 
-    def _ask(self, contexts: np.ndarray, top: int, most: int, patience: int) -> tuple[Best, np.ndarray]:
-        """The best candidates, and the layer at which each context is left because it has many and no answer to it is
-        kept: int64 (n,), -1 where it is not."""
-        kernels = self._kernels_for(contexts)
-        if kernels is None:
-            return self._ask_plain(contexts, top, most, patience)
-        n, views, kept = len(contexts), self._gathered(), self._kept(most).compact
-        token, support = np.empty((2, n, most), dtype=np.int64)
-
-        def ask(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            room = token[part].reshape(-1), support[part].reshape(-1)
-            found = kernels.lookup(contexts[part], top, most, patience, *room, *self._told(views), *kept)
-            return found[3], found[4], found[5]
-
-        if n < 2 * _AT_ONCE:
-            level, total, left = ask(slice(n))
-        else:
-            parts = self.backend.each(ask, [slice(at, at + _AT_ONCE) for at in range(0, n, _AT_ONCE)], size=n)
-            level, total, left = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return Best(token, support, level, total), left
-
-    def _ask_plain(self, contexts: np.ndarray, top: int, most: int, patience: int) -> tuple[Best, np.ndarray]:
-        answers, left = self._plain(contexts, top, patience)
-        best, kept = answers.best(most), self._kept(most)
-        for asked in np.unique(left[left >= 0]).tolist():
-            rows = np.flatnonzero(left == asked)
-            symbols = self._symbols(contexts[rows])[asked]
-            known, its = kept.find(symbols, asked, contexts[rows], self._span(asked))
-            best.put(rows[known], its)
-            left[rows[known]] = -1
-        return best, left
-
-    def _crowded(self, contexts: np.ndarray, asked: int, most: int) -> Best:
+    def _crowded(self, contexts: np.ndarray, symbols: np.ndarray, asked: int, most: int) -> Best:
         """The answers to contexts that were left at a layer; of those that end alike one is asked, and kept."""
         ends = np.ascontiguousarray(contexts[:, -self._span(asked) :])
         names = ends.view(np.dtype((np.void, ends.shape[1] * ends.itemsize))).reshape(-1)
         _, first, place = np.unique(names, return_index=True, return_inverse=True)
-        found, _ = self._ask(contexts[first], asked, most, 0)
-        kept = self._kept(most).plus(self._symbols(contexts[first])[asked], asked, contexts[first], found)
-        self._crowds[1][most] = kept
+        found, *_ = self._ask(contexts[first], asked, most, leaving=False)
+        self._keep(symbols[first], asked, contexts[first], found)
         return found.chosen(place)
+
+    def _keep(self, symbols: np.ndarray, asked: int, contexts: np.ndarray, answers: Best) -> None:
+        most = answers.token.shape[1]
+        self._crowds[1][most] = self._kept(most).plus(symbols, asked, contexts, answers)
+
+    def _ask(self, contexts: np.ndarray, top: int, most: int, *, leaving: bool) -> tuple[Best, np.ndarray, np.ndarray]:
+        """The best candidates of contexts, of layers 0..top; and of those that have many, of which no answer is kept,
+        the layer that they have them in, int64 (n,), -1 of the others, and their symbol there, uint64 (n,). If
+        ``leaving``, such a one has no answer."""
+        kernels = self._kernels_for(contexts)
+        if kernels is None:
+            return self._ask_plain(contexts, top, most, leaving=leaving)
+        n, views, kept = len(contexts), self._gathered(), self._kept(most).compact
+        token, support = np.empty((2, n, most), dtype=np.int64)
+
+        def ask(part: slice) -> tuple[np.ndarray, ...]:
+            room = token[part].reshape(-1), support[part].reshape(-1)
+            given = contexts[part], top, most, _PATIENCE, leaving
+            found: tuple[np.ndarray, ...] = kernels.lookup(*given, *room, *self._told(views), *kept)
+            return found[3:]
+
+        size = max(-(-n // CORES), _FEWEST)
+        if n <= size:
+            level, total, left, symbols = ask(slice(n))
+        else:
+            parts = self.backend.each(ask, [slice(at, at + size) for at in range(0, n, size)], size=n)
+            level, total, left, symbols = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return Best(token, support, level, total), left, symbols
+
+    def _ask_plain(
+        self, contexts: np.ndarray, top: int, most: int, *, leaving: bool
+    ) -> tuple[Best, np.ndarray, np.ndarray]:
+        answers, left = self._plain(contexts, top, _PATIENCE)
+        best, kept, symbols = answers.best(most), self._kept(most), np.zeros(len(contexts), dtype=np.uint64)
+        for asked in np.unique(left[left >= 0]).tolist():
+            rows = np.flatnonzero(left == asked)
+            symbols[rows] = self._symbols(contexts[rows])[asked]
+            known, its = kept.find(symbols[rows], asked, contexts[rows], self._span(asked))
+            best.put(rows[known], its)
+            left[rows[known]] = -1
+            if not leaving and not known.all():
+                best.put(rows[~known], self._plain(contexts[rows[~known]], asked)[0].best(most))
+        return best, left, symbols
 
     def _symbols(self, contexts: np.ndarray) -> list[np.ndarray]:
         """Of the contexts, host arrays, one a layer."""

@@ -91,6 +91,20 @@ class TestContract:
         found = list(zip(backend.to_host(row).tolist(), backend.to_host(place).tolist(), strict=True))
         assert found == [(number, at) for number, count in enumerate(counts) for at in range(count)]
 
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 8), (70_000, 8)])  # the last in pages of megabytes
+    def test_zeros_begin_with_a_line_of_the_cache(self, backend: Backend, shape: tuple[int, int]) -> None:
+        for dtype in (np.uint64, np.uint8):
+            held = [backend.zeros(shape, dtype) for _ in range(4)]
+            for array in held:
+                assert array.shape == shape
+                assert array.dtype == dtype
+                assert array.flags.c_contiguous
+                assert not array.any()
+                if backend.name == "cpu":
+                    assert array.ctypes.data % 64 == 0
+                array[...] = 7  # may be written to, and is nobody else's
+            assert all((array == 7).all() for array in held)
+
     def test_scatter_add_counts_repeats_and_wraps(self, backend: Backend) -> None:
         target = backend.to_device(np.array([0, 2**64 - 1], dtype=np.uint64))
         backend.scatter_add(
@@ -206,7 +220,7 @@ class TestSideBySide:
         time.sleep(0.005)
         assert begun == seen, "what was not begun with is not begun later"
 
-    @pytest.mark.skipif(backend_module._CORES < 2, reason="one core: nothing is side by side")
+    @pytest.mark.skipif(backend_module.CORES < 2, reason="one core: nothing is side by side")
     def test_two_are_at_work_at_a_time(self) -> None:
         both = threading.Barrier(2, timeout=30)
         assert sorted(Backend().each(lambda _: both.wait(), range(2), size=1 << 20)) == [0, 1]
@@ -220,7 +234,7 @@ from memodb.memory import Backend, backend
 both = threading.Barrier(2, timeout=30)
 
 def ask():
-    if backend._CORES > 1 and sys.argv[1] == "in a forked child":
+    if backend.CORES > 1 and sys.argv[1] == "in a forked child":
         Backend().each(lambda _: both.wait(), range(2), size=1 << 20)
     assert Backend().each(str, range(5), size=1 << 20) == ["0", "1", "2", "3", "4"]
     print("asked", flush=True)

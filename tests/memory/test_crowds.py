@@ -60,14 +60,14 @@ def assert_as_if_found_again(memory: Memory) -> None:
             assert np.array_equal(getattr(whole, name), getattr(expected, name)), name
         for most in (1, 10, 1000):
             expected_few = whole.best(most)
+            for number in [*range(0, len(contexts), 37)] * 2:  # one by one, as prompts are, before the others and again
+                alone = memory.best(contexts[number : number + 1], most, deepest)
+                for name, array in vars(alone).items():
+                    assert np.array_equal(array[0], getattr(expected_few, name)[number]), (name, most)
             for _ in range(2):
                 few = memory.best(contexts, most, deepest)
                 for name, array in vars(few).items():
                     assert np.array_equal(array, getattr(expected_few, name)), (name, most)
-            for number in range(0, len(contexts), 37):  # one by one, as prompts are
-                alone = memory.best(contexts[number : number + 1], most, deepest)
-                for name, array in vars(alone).items():
-                    assert np.array_equal(array[0], getattr(few, name)[number]), (name, most)
 
 
 @BACKENDS
@@ -125,7 +125,7 @@ def test_contexts_with_one_symbol_are_told_apart(backend: Backend, monkeypatch: 
         assert np.array_equal(getattr(found, name), getattr(expected, name))
     # both are there now, with one symbol: the second is found too
     assert memory._crowds[1][10].symbols.size > kept.symbols.size
-    assert (memory._ask(contexts, CONFIGURATION.layers, 10, 64)[1] < 0).all()
+    assert (memory._ask(contexts, CONFIGURATION.layers, 10, leaving=True)[1] < 0).all()
 
 
 @BACKENDS
@@ -135,16 +135,20 @@ def test_what_is_kept_is_asked_once(backend: Backend, monkeypatch: pytest.Monkey
     asked: list[bytes] = []
     ask = type(memory)._ask
 
-    def seen(memory: Any, rows: np.ndarray, layer: int, most: int, patience: int) -> Any:
-        if not patience:
-            asked.extend(row[-CONFIGURATION.spans[layer] :].tobytes() for row in rows)
-        return ask(memory, rows, layer, most, patience)
+    def seen(memory: Any, rows: np.ndarray, top: int, most: int, *, leaving: bool) -> Any:
+        found = ask(memory, rows, top, most, leaving=leaving)
+        for row, layer in zip(rows, found[1], strict=True):
+            if layer >= 0 and not leaving:
+                asked.append(row[-CONFIGURATION.spans[layer] :].tobytes())
+        return found
 
     monkeypatch.setattr(type(memory), "_ask", seen)
+    for number in range(0, len(contexts), 5):
+        memory.best(contexts[number : number + 1], 10)
+    assert asked
     memory.best(np.concatenate([contexts, contexts]), 10)
     crowded, asked[:] = list(asked), []
     memory.best(contexts, 10)
-    assert crowded
     assert len(crowded) == len(set(crowded))
     assert not asked
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import memodb
@@ -311,6 +311,37 @@ def test_ties_are_broken_where_the_candidate_is(backend: Backend) -> None:
     asked = memory.framed(np.array([x, y]), np.array([2]))
     assert memory.best(asked, 3).token.tolist() == [[a, b, c]]
     assert memory.lookup(asked).token.tolist() == [a, b, c]
+
+
+FOLLOWERS = st.lists(st.sampled_from([-1, 0, 1, 6, 7, 8, 13, 14, 15, 30, 60]), min_size=4, max_size=4)
+"""Of four tokens, how many texts have each behind another context that ends alike; -1: it is not behind this one."""
+
+
+@given(st.lists(FOLLOWERS, min_size=1, max_size=3))
+@example([[30, 8, -1, -1], [0, 8, -1, -1]])  # more than 15 and 1, and 9 and 9
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+def test_ties_are_broken_by_counts_of_any_size(drawn: list[list[int]]) -> None:
+    """Of four bits and beyond, in one segment and in several."""
+    configuration = WillshawConfiguration(vocabulary=20, heads=2, layers=1, columns=4096)
+    memory = memory_for(FastBackend(worth=0), configuration, SEED)
+    x, y, z, tokens = 1, 2, 3, (7, 6, 5, 4)
+    above, below = dict.fromkeys(tokens, 0), dict.fromkeys(tokens, 0)
+    for number, followers in enumerate(drawn):
+        texts = []
+        for token, times in zip(tokens, followers, strict=True):
+            if times >= 0:
+                texts += [(x, y, token)] + [(z, y, token)] * times
+                above[token] += 1
+                below[token] += times + 1
+        if texts:
+            segment = memory.new_segment(first_geometry(configuration, number, 1000))
+            documents = [(1000 * number + place + 1, np.array(text)) for place, text in enumerate(texts)]
+            segment.add(segment.contribution(Batch.of(documents)))
+            memory.segments[str(number)] = segment
+    expected = sorted((token for token in tokens if above[token]), key=lambda t: (-above[t], -below[t], t))
+    asked = memory.framed(np.array([x, y]), np.array([2]))
+    assert memory.best(asked, 4).token[0].tolist() == expected + [-1] * (4 - len(expected))
+    assert memory.lookup(asked).token.tolist() == expected
 
 
 @pytest.mark.parametrize("backend", [FastBackend(worth=0), Backend()], ids=["fast", "plain"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import ONE, compiled, finalise, select_rows, words_at
-from memodb.memory.fast.ranking import BAND, PRESENCE, best, rank, untie, weigh, weigh_crowd
+from memodb.memory.fast.compiling import ONE, borrowed, compiled, fetch, finalise, select_rows, words_at
+from memodb.memory.fast.ranking import BAND, CELLS, PRESENCE, best, rank, untie, weigh, weigh_crowd
 from memodb.memory.fast.reading import CROWD, common_words, decode, look, pairs_of, turned_back
 
 __all__ = ["follows", "lookup"]
@@ -19,16 +19,23 @@ __all__ = ["follows", "lookup"]
 _MANY = 16
 """Candidates from which on the least count of every column is cheaper to find than that of each candidate."""
 _FEW = 64
-"""Candidates up to which choosing the best is faster than ordering all."""
+"""Candidates up to which choosing the best is faster than ordering all; pairs of columns up to which they are found
+while other contexts' rows are on their way."""
+_PLACES = 8
+"""Contexts that are under way at a time: rows of as many fit a core's nearest cache, and come while others are read. A
+power of two."""
+_READ = 4
+"""Of these, contexts that are read already, and whose candidates' cells are on their way."""
 
 
 @compiled
-def _symbols(contexts: Any, i: Any, token: Any, layers: Any, below: Any, symbols: Any) -> None:
-    """:func:`memodb.memory.codes.context_symbols` of context ``i``; ``below`` is scratch of its length."""
+def _symbols(contexts: Any, i: Any, token: Any, layers: Any, below: Any, symbols: Any, place: Any) -> None:
+    """:func:`memodb.memory.codes.context_symbols` of context ``i``, into ``symbols[place]``; ``below`` (h^l,) is
+    scratch."""
     count = contexts.shape[1]
     for at in range(count):
         below[at] = finalise(np.uint64(contexts[i, at]) * token[0] + token[1])
-    symbols[0] = below[count - 1]
+    symbols[place, 0] = below[count - 1]
     for level in range(layers.shape[0]):
         heads = layers.shape[1] - 1
         count //= heads
@@ -37,27 +44,115 @@ def _symbols(contexts: Any, i: Any, token: Any, layers: Any, below: Any, symbols
             for j in range(heads):
                 total += below[at * heads + j] * layers[level, j]
             below[at] = finalise(total)
-        symbols[level + 1] = below[count - 1]
+        symbols[place, level + 1] = below[count - 1]
 
 
 @compiled
-def _recall(
-    symbols: Any,
-    asked: Any,
+def _begin(
     contexts: Any,
     i: Any,
-    heads: Any,
-    kept_symbols: Any,
-    kept_places: Any,
-    kept_asked: Any,
-    kept_contexts: Any,
+    top: Any,
+    columns: Any,
+    book: Any,
+    matrices: Any,
+    below: Any,
+    symbols: Any,
+    rows: Any,
+    place: Any,
+) -> None:
+    """Symbols of context ``i``, and its rows in every matrix, which are fetched: into place ``place``."""
+    token, layers, selectors, key_ones = book
+    _symbols(contexts, i, token, layers, below, symbols, place)
+    for s in range(matrices.shape[0] // key_ones.size):
+        for layer in range(top + 1):
+            m, ones = s * key_ones.size + layer, key_ones[layer]
+            at = place * matrices.shape[0] + m
+            select_rows(symbols[place, layer], selectors, layer, matrices[m, BAND], ones, columns, rows, at)
+            for r in range(ones):
+                fetch(matrices[m, PRESENCE] + rows[at, r] * (columns >> 3))
+
+
+@compiled
+def _read(top: Any, key_ones: Any, matrices: Any, rows: Any, agreed: Any, reach: Any, common: Any, place: Any) -> Any:
+    """Ask every layer of every segment: the highest layer in which any has columns left, -1 where none has."""
+    words, first = common.size, place * matrices.shape[0]
+    known = -1
+    for s in range(reach.shape[1]):
+        reach[place, s] = -1
+        for layer in range(top + 1):
+            m, ones = s * key_ones.size + layer, key_ones[layer]
+            presence = words_at(matrices[m, PRESENCE], matrices[m, BAND] * ones, words)
+            common_words(presence, rows, first + m, ones, common)
+            left = np.uint64(0)
+            for w in range(words):
+                turned = turned_back(common, rows[first + m, ones], w)
+                if layer:
+                    turned &= agreed[first + m - 1, w]
+                agreed[first + m, w] = turned
+                left |= turned
+            if not left:
+                break
+            reach[place, s] = layer
+        known = max(known, reach[place, s])
+    return known
+
+
+@compiled
+def _find(
+    asked: Any,
+    patience: Any,
+    each: Any,
+    table: Any,
+    agreed: Any,
+    reach: Any,
+    place: Any,
+    found: Any,
+    edges: Any,
+    at: Any,
+    flags: Any,
 ) -> Any:
+    """Where in the table the candidates of one layer are, segment by segment, into ``found`` from ``edges[at, 0]`` on:
+    how many; -1 if more pairs of columns than ``patience`` would have to be looked at, where it is not 0."""
+    codes, _, starts = table
+    count = edges[at, 0]
+    for s in range(reach.shape[1]):
+        if reach[place, s] >= asked:
+            m = (place * reach.shape[1] + s) * each + asked
+            pairs = pairs_of(agreed, m, codes.shape[1])
+            if 0 < patience < pairs:
+                return -1
+            if pairs > CROWD:
+                count = look(agreed, m, codes, flags, found, count)
+            elif pairs:
+                count = decode(agreed, m, codes, starts, found, count)
+        edges[at, s + 1] = count
+    return count - edges[at, 0]
+
+
+@compiled
+def _fetch_cells(
+    asked: Any, columns: Any, key_ones: Any, matrices: Any, codes: Any, rows: Any, found: Any, edges: Any, place: Any
+) -> None:
+    """What the candidates of a context are first ranked by."""
+    ones = key_ones[asked]
+    for s in range(edges.shape[1] - 1):
+        m = s * key_ones.size + asked
+        at = place * matrices.shape[0] + m
+        for c in range(edges[place, s], edges[place, s + 1]):
+            column = (np.int64(codes[found[c], 0]) + rows[at, ones]) & (columns - 1)
+            for r in range(ones):
+                fetch(matrices[m, CELLS] + (rows[at, r] * columns + column >> 1))
+
+
+@compiled
+def _recall(symbol: Any, asked: Any, contexts: Any, i: Any, heads: Any, kept: Any) -> Any:
     """The row of what is kept of a context that is left at layer ``asked``; -1 where nothing is."""
+    kept_symbols, kept_places, kept_asked, kept_contexts = kept
     span = 1
     for _ in range(asked):
         span *= heads
-    place = np.searchsorted(kept_symbols, symbols[asked])
-    while place < kept_symbols.size and kept_symbols[place] == symbols[asked]:
+    place = np.searchsorted(kept_symbols, symbol)
+    while place < kept_symbols.size and kept_symbols[place] == symbol:
         row = kept_places[place]
         same = kept_asked[row] == asked
         for at in range(contexts.shape[1] - span, contexts.shape[1]):
@@ -69,115 +164,21 @@ def _recall(
 
 
 @compiled
-def follows(
-    context: Any,
-    code: Any,
-    level: int,
-    columns: int,
-    token: Any,
-    layers: Any,
-    selectors: Any,
-    key_ones: Any,
-    matrices: Any,
-) -> Any:
-    """Whether layers 0..level of any one segment answer the token of this ``code`` (q,) to a context (h^l,)."""
-    symbols = np.empty(layers.shape[0] + 1, dtype=np.uint64)
-    rows = np.empty((1, key_ones.max() + 1), dtype=np.int64)
-    below = np.empty(context.size, dtype=np.uint64)
-    _symbols(context.reshape((1, -1)), 0, token, layers, below, symbols)
-    for first in range(0, matrices.shape[0], key_ones.size):
-        held = ONE
-        for layer in range(level + 1):
-            m, ones = first + layer, key_ones[layer]
-            band = matrices[m, BAND]
-            presence = words_at(matrices[m, PRESENCE], band * ones, columns >> 6)
-            select_rows(symbols[layer], selectors, layer, band, ones, columns, rows, 0)
-            for r in range(ones):
-                for j in range(code.size):
-                    column = (np.int64(code[j]) + rows[0, ones]) & (columns - 1)
-                    held &= presence[rows[0, r], column >> 6] >> np.uint64(column & 63)
-        if held:
-            return True
-    return False
-
-
-@compiled
-def _read(
-    contexts: Any,
-    i: Any,
-    top: Any,
-    token: Any,
-    layers: Any,
-    selectors: Any,
-    key_ones: Any,
-    matrices: Any,
-    symbols: Any,
-    rows: Any,
-    agreed: Any,
-    reach: Any,
-    below: Any,
-    common: Any,
-) -> Any:
-    """Ask every layer of every segment: the highest layer in which any has columns left, -1 where none has."""
-    words = common.size
-    _symbols(contexts, i, token, layers, below, symbols)
-    known = -1
-    for s in range(reach.size):
-        reach[s] = -1
-        for layer in range(top + 1):
-            m, ones = s * key_ones.size + layer, key_ones[layer]
-            band = matrices[m, BAND]
-            select_rows(symbols[layer], selectors, layer, band, ones, words << 6, rows, m)
-            common_words(words_at(matrices[m, PRESENCE], band * ones, words), rows, m, ones, common)
-            left = np.uint64(0)
-            for w in range(words):
-                turned = turned_back(common, rows[m, ones], w)
-                if layer:
-                    turned &= agreed[m - 1, w]
-                agreed[m, w] = turned
-                left |= turned
-            if not left:
-                break
-            reach[s] = layer
-        known = max(known, reach[s])
-    return known
-
-
-@compiled
-def _find(
-    asked: Any,
-    patience: Any,
-    each: Any,
-    agreed: Any,
-    reach: Any,
-    codes: Any,
-    starts: Any,
-    found: Any,
-    edges: Any,
-) -> Any:
-    """Places of the candidates of one layer, segment by segment, into ``found``: how many; -1 if they are too many."""
-    count = 0
-    for s in range(reach.size):
-        if reach[s] >= asked:
-            m = s * each + asked
-            pairs = pairs_of(agreed, m, codes.shape[1])
-            if 0 < patience < pairs:
-                return -1
-            if pairs > CROWD:
-                count = look(agreed, m, codes, found, count)
-            elif pairs:
-                count = decode(agreed, m, codes, starts, found, count)
-        edges[s + 1] = count
-    return count
-
-
-@compiled
 def _list(
-    asked: Any, members: Any, found: Any, count: Any, seats: Any, seat_of: Any, tokens: Any, places: Any, supports: Any
+    asked: Any,
+    members: Any,
+    found: Any,
+    begin: Any,
+    count: Any,
+    seats: Any,
+    seat_of: Any,
+    tokens: Any,
+    places: Any,
+    supports: Any,
 ) -> Any:
     """Candidates of all segments, each once, without supports: how many; and which is the one at each found place."""
     listed = 0
-    for c in range(count):
+    for c in range(begin, begin + count):
         item = np.int64(members[found[c]])
         seat = np.int64(seats[item]) if seats.size else np.int64(-1)
         if seat < 0:
@@ -188,11 +189,100 @@ def _list(
                 supports[layer, seat] = 0
             if seats.size:
                 seats[item] = seat
-        seat_of[c] = seat
+        seat_of[c - begin] = seat
     if seats.size:
         for c in range(listed):
             seats[tokens[c]] = -1
     return listed
+
+
+@compiled
+def _fill(
+    top: Any,
+    most: Any,
+    patience: Any,
+    leaving: Any,
+    columns: Any,
+    asked_of: Any,
+    kept: Any,
+    kept_answers: Any,
+    answers: Any,
+    under_way: Any,
+    scratch: Any,
+) -> Any:
+    """:func:`lookup`, into the arrays that it made."""
+    contexts, token, layers, selectors, key_ones, matrices, codes, members, starts = borrowed(asked_of)
+    book, table, kept = (token, layers, selectors, key_ones), (codes, members, starts), borrowed(kept)
+    kept_levels, kept_totals, kept_tokens, kept_supports = borrowed(kept_answers)
+    tokens, supports, many, level, totals, left, symbol = borrowed(answers)
+    symbols, rows, agreed, reach, answering, counts, edges, found = borrowed(under_way)
+    below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other = borrowed(scratch)
+    n, each, heads, ways = contexts.shape[0], key_ones.size, layers.shape[1] - 1, counts.size
+    end = begun = read = 0
+    for i in range(n):
+        while begun < min(i + ways, n):
+            _begin(contexts, begun, top, columns, book, matrices, below, symbols, rows, begun & (ways - 1))
+            begun += 1
+        while read < min(i + _READ, n):
+            place, count = read & (ways - 1), 0
+            known = _read(top, key_ones, matrices, rows, agreed, reach, common, place)
+            while known >= 0 and not count:
+                count = _find(
+                    known, patience if patience else _FEW, each, table, agreed, reach, place, found, edges, place, flags
+                )
+                known -= not count
+            if count > 0:
+                _fetch_cells(known, columns, key_ones, matrices, codes, rows, found, edges, place)
+            answering[place], counts[place] = known, count
+            read += 1
+        place = at = i & (ways - 1)
+        count, asked, first = counts[place], answering[place], place * matrices.shape[0]
+        while count < 0 <= asked:  # too many to be found in passing
+            if patience:
+                row = _recall(symbols[place, asked], asked, contexts, i, heads, kept)
+                if row >= 0:
+                    level[i], totals[i] = kept_levels[row], kept_totals[row]
+                    while many[i] < most and kept_tokens[row, many[i]] >= 0:
+                        tokens[i * most + many[i]] = kept_tokens[row, many[i]]
+                        supports[i * most + many[i]] = kept_supports[row, many[i]]
+                        many[i] += 1
+                    break
+                if left[i] < 0:
+                    left[i], symbol[i] = asked, symbols[place, asked]
+                if leaving:
+                    break
+            at = ways
+            count = _find(asked, 0, each, table, agreed, reach, place, found, edges, at, flags)
+            if not count:
+                count, asked = -1, asked - 1
+        if count > 0:
+            crowded = count > _MANY
+            count = _list(asked, members, found, edges[at, 0], count, seats, seat_of, named, places, held)
+            if crowded:
+                weigh_crowd(
+                    asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, even, odd, least, held
+                )
+            else:
+                weigh(asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, columns, held)
+                if count > 1:
+                    untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, place, places, order, held)
+            level[i] = asked
+            many[i] = min(count, most) if most else count
+            if most < count and 0 < most <= _FEW:
+                best(held, named, asked, count, most, order)
+            else:
+                rank(held, named, asked, count, order, other)
+            begin = i * most if most else end
+            end = begin + many[i]
+            if end > tokens.size:
+                return i, end - begin
+            for c in range(many[i]):
+                tokens[begin + c], supports[begin + c] = named[order[c]], held[asked, order[c]]
+            for c in range(count):
+                totals[i] += held[asked, c]
+        for c in range(i * most + many[i], (i + 1) * most):
+            tokens[c], supports[c] = -1, 0
+    return n, 0
 
 
 @compiled
@@ -201,6 +291,7 @@ def lookup(
     top: int,
     most: int,
     patience: int,
+    leaving: bool,
     tokens: Any,
     supports: Any,
     columns: int,
@@ -229,7 +320,9 @@ def lookup(
         Candidates of each context that are wanted; all where it is 0.
     patience : int
         Where it is not 0, a context for which more than so many pairs of columns of one segment would be looked at is
-        answered by what is kept, or left.
+        answered by what is kept, if that is.
+    leaving : bool
+        Whether such a one is left if it is not; else it is answered, and only told.
     tokens, supports : int64 (m,)
         Where the answers go: ``most`` places a context, filled from the first, and -1 and 0 behind; or, where all are
         wanted, as many as each has.
@@ -244,72 +337,77 @@ def lookup(
 
     Returns
     -------
-    done, needed, many, level, totals, left
+    done, needed, many, level, totals, left, symbol
         Contexts that are answered: all, or those before the one for whose ``needed`` candidates there is no room. How
         many answers each has; the layer that answers, -1 where none does; the sum of all candidates' supports; the
-        layer at which a context is left, -1 where it is not.
+        layer at which a context has too many, -1 where it has not, and its symbol there.
     """
-    n, each = contexts.shape[0], key_ones.size
+    n, each, room = contexts.shape[0], key_ones.size, codes.shape[0]
     segments = matrices.shape[0] // each
     level = np.full(n, -1, dtype=np.int64)
     left, many, totals = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    symbols, below = np.empty(layers.shape[0] + 1, dtype=np.uint64), np.empty(contexts.shape[1], dtype=np.uint64)
-    rows = np.empty((matrices.shape[0], key_ones.max() + 1), dtype=np.int64)
-    agreed, common = np.empty((matrices.shape[0], columns >> 6), np.uint64), np.empty(columns >> 6, dtype=np.uint64)
-    reach, edges = np.empty(segments, dtype=np.int64), np.zeros(segments + 1, dtype=np.int64)
-    least, spare = np.empty(columns, dtype=np.uint8), np.empty(columns, dtype=np.uint8)
-    # where a token is among the candidates, because several segments may answer it
-    seats = np.full(codes.shape[0] if segments > 1 else 0, -1, dtype=np.int32)
-    room = codes.shape[0]  # taken only where it is used
-    found, seat_of = np.empty(segments * room, dtype=np.int64), np.empty(segments * room, dtype=np.int64)
-    named, places, held = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((each, room), np.int64)
-    order, other = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-    end = 0
-    for i in range(n):
-        known = _read(
-            contexts, i, top, token, layers, selectors, key_ones, matrices, symbols, rows, agreed, reach, below, common
-        )
-        for asked in range(known, -1, -1):
-            count = _find(asked, patience, each, agreed, reach, codes, starts, found, edges)
-            if count < 0:
-                heads = layers.shape[1] - 1
-                place = _recall(
-                    symbols, asked, contexts, i, heads, kept_symbols, kept_places, kept_asked, kept_contexts
-                )
-                if place < 0:
-                    left[i] = asked
-                else:
-                    level[i], totals[i] = kept_levels[place], kept_totals[place]
-                    while many[i] < most and kept_tokens[place, many[i]] >= 0:
-                        tokens[i * most + many[i]] = kept_tokens[place, many[i]]
-                        supports[i * most + many[i]] = kept_supports[place, many[i]]
-                        many[i] += 1
-                break
-            if not count:
-                continue
-            crowded = count > _MANY
-            count = _list(asked, members, found, count, seats, seat_of, named, places, held)
-            if crowded:
-                weigh_crowd(asked, key_ones, codes, matrices, rows, found, edges, seat_of, least, spare, held)
-            else:
-                weigh(asked, key_ones, codes, matrices, rows, found, edges, seat_of, columns, held)
-            if count > 1 and not crowded:
-                untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, places, held)
-            level[i] = asked
-            many[i] = min(count, most) if most else count
-            if most < count and 0 < most <= _FEW:
-                best(held, named, asked, count, most, order)
-            else:
-                rank(held, named, asked, count, order, other)
-            at = i * most if most else end
-            end = at + many[i]
-            if end > tokens.size:
-                return i, end - at, many, level, totals, left
-            for c in range(many[i]):
-                tokens[at + c], supports[at + c] = named[order[c]], held[asked, order[c]]
-            for c in range(count):
-                totals[i] += held[asked, c]
-            break
-        for at in range(i * most + many[i], (i + 1) * most):
-            tokens[at], supports[at] = -1, 0
-    return n, 0, many, level, totals, left
+    symbol = np.zeros(n, dtype=np.uint64)
+    ways = _PLACES if n > 1 else 1
+    # of the contexts that are under way; one place more for the candidates of one that has many
+    symbols = np.empty((ways, layers.shape[0] + 1), dtype=np.uint64)
+    rows = np.empty((ways * matrices.shape[0], key_ones.max() + 1), dtype=np.int64)
+    agreed = np.empty((ways * matrices.shape[0], columns >> 6), np.uint64)
+    reach = np.empty((ways, segments), dtype=np.int64)
+    answering, counts = np.empty(ways, dtype=np.int64), np.empty(ways, dtype=np.int64)
+    found = np.empty((ways + 1) * segments * (room + 1), dtype=np.int64)  # taken only where it is used
+    edges = np.zeros((ways + 1, segments + 1), dtype=np.int64)
+    edges[:, 0] = np.arange(ways + 1) * segments * (room + 1)
+    # of the one that is answered
+    below, common = np.empty(contexts.shape[1], np.uint64), np.empty(columns >> 6, dtype=np.uint64)
+    even, odd = np.empty((2, columns >> 1), dtype=np.uint8)
+    least, flags = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.uint8)
+    seats = np.full(room if segments > 1 else 0, -1, dtype=np.int32)  # of tokens that several segments may answer
+    seat_of, named, places = np.empty(segments * room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    held, order, other = np.empty((each, room), np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+    done, needed = _fill(
+        top,
+        most,
+        patience,
+        leaving,
+        columns,
+        (contexts, token, layers, selectors, key_ones, matrices, codes, members, starts),
+        (kept_symbols, kept_places, kept_asked, kept_contexts),
+        (kept_levels, kept_totals, kept_tokens, kept_supports),
+        (tokens, supports, many, level, totals, left, symbol),
+        (symbols, rows, agreed, reach, answering, counts, edges, found),
+        (below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other),
+    )
+    return done, needed, many, level, totals, left, symbol
+
+
+@compiled
+def follows(
+    context: Any,
+    code: Any,
+    level: int,
+    columns: int,
+    token: Any,
+    layers: Any,
+    selectors: Any,
+    key_ones: Any,
+    matrices: Any,
+) -> Any:
+    """Whether layers 0..level of any one segment answer the token of this ``code`` (q,) to a context (h^l,)."""
+    symbols = np.empty((1, layers.shape[0] + 1), dtype=np.uint64)
+    rows = np.empty((1, key_ones.max() + 1), dtype=np.int64)
+    below = np.empty(context.size, dtype=np.uint64)
+    _symbols(context.reshape((1, -1)), 0, token, layers, below, symbols, 0)
+    for first in range(0, matrices.shape[0], key_ones.size):
+        held = ONE
+        for layer in range(level + 1):
+            m, ones = first + layer, key_ones[layer]
+            band = matrices[m, BAND]
+            presence = words_at(matrices[m, PRESENCE], band * ones, columns >> 6)
+            select_rows(symbols[0, layer], selectors, layer, band, ones, columns, rows, 0)
+            for r in range(ones):
+                for j in range(code.size):
+                    column = (np.int64(code[j]) + rows[0, ones]) & (columns - 1)
+                    held &= presence[rows[0, r], column >> 6] >> np.uint64(column & 63)
+        if held:
+            return True
+    return False

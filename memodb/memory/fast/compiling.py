@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -17,9 +18,11 @@ __all__ = [
     "LARGE",
     "ONE",
     "appended",
+    "borrowed",
     "bytes_at",
     "compiled",
     "count_of",
+    "fetch",
     "finalise",
     "lowest",
     "numbers_at",
@@ -123,6 +126,41 @@ def _typed(typing: Any, address: Any) -> Any:
 
 
 _pointer: Any = intrinsic(_typed)
+
+
+def _uncounted(typing: Any, arrays: Any) -> Any:
+    """A tuple of arrays, as arrays whose references are not counted: whoever lent them has to hold them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lent = []
+        for at, kind in enumerate(arrays):
+            array = context.make_array(kind)(context, builder, builder.extract_value(arguments[0], at))
+            array.meminfo = ir.Constant(array.meminfo.type, None)
+            array.parent = ir.Constant(array.parent.type, None)
+            lent.append(array._getvalue())
+        return context.make_tuple(builder, arrays, lent)
+
+    return arrays(arrays), generate
+
+
+borrowed: Any = intrinsic(_uncounted)
+
+
+def _fetched(typing: Any, address: Any) -> Any:
+    """What lies at an address is about to be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(32)
+        takes = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [cgutils.voidptr_t], takes)
+        to_read, for_long, data = number(0), number(3), number(1)
+        builder.call(prefetch, [builder.inttoptr(arguments[0], cgutils.voidptr_t), to_read, for_long, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+fetch: Any = intrinsic(_fetched)
 
 
 @compiled

@@ -8,70 +8,81 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, bytes_at, compiled, count_of, numbers_at
 from memodb.memory.fast.reading import holds
-from memodb.memory.willshaw import NARROWED
 
-__all__ = ["BAND", "PRESENCE", "best", "rank", "untie", "weigh", "weigh_crowd"]
+__all__ = ["BAND", "CELLS", "PRESENCE", "best", "rank", "untie", "weigh", "weigh_crowd"]
 
 # What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
-PRESENCE, BAND, _CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
+PRESENCE, BAND, CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
 
 
 @compiled
-def _large_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any) -> Any:
-    """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts."""
-    rotation, size = rows[m, ones], matrices[m, _LARGE_SIZE]
-    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
-    starts = numbers_at(matrices[m, _LARGE_STARTS], (matrices[m, BAND] * ones >> NARROWED) + 2)
-    least = np.int64(0x7FFFFFFFFFFFFFFF)
-    for r in range(ones):
-        row = rows[m, r]
-        for j in range(codes.shape[1]):
-            cell = row * columns + ((np.int64(codes[place, j]) + rotation) & (columns - 1))
-            low, high = starts[row >> NARROWED], starts[(row >> NARROWED) + 1]
-            while low < high:
-                middle = (low + high) >> 1
-                if large[middle] < cell:
-                    low = middle + 1
-                else:
-                    high = middle
-            least = min(least, counts[low])
-    return least
-
-
-@compiled
-def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, ones: Any, columns: Any) -> Any:
-    """Least count of a pair's cells in matrix ``m``."""
-    rotation = rows[m, ones]
-    cells = bytes_at(matrices[m, _CELLS], matrices[m, BAND] * ones * columns >> 1)
-    least = np.int64(LARGE)
-    for j in range(codes.shape[1]):
+def _small_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
+    """Least count of a pair's cells in matrix ``m``, up to 15."""
+    rotation = rows[at, ones]
+    cells = bytes_at(matrices[m, CELLS], matrices[m, BAND] * ones * columns >> 1)
+    least, j = np.int64(LARGE), 0
+    while least > 1 and j < codes.shape[1]:  # a cell that is set counts 1 at least
         column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
         for r in range(ones):
-            held = count_of(cells, rows[m, r] * columns + column)
-            if held < least:
-                least = held
-                if held <= 1:  # a cell that is set counts 1 at least
-                    return least
-    if least == LARGE:
-        least = _large_support(matrices, m, codes, place, rows, ones, columns)
+            least = min(least, count_of(cells, rows[at, r] * columns + column))
+        j += 1
     return least
 
 
 @compiled
-def _minima(matrices: Any, m: Any, rows: Any, ones: Any, columns: Any, spare: Any, least: Any) -> None:
-    """The least count of each column over a context's rows in matrix ``m``, turned back, into ``least``."""
-    cells, rotation = bytes_at(matrices[m, _CELLS], matrices[m, BAND] * ones * columns >> 1), rows[m, ones]
-    start = rows[m, 0] * columns
-    for c in range(0, columns, 2):
-        pair = cells[(start + c) >> 1]
-        spare[c], spare[c + 1] = pair & 15, pair >> 4
-    for r in range(1, ones):
-        start = rows[m, r] * columns
-        for c in range(0, columns, 2):
-            pair = cells[(start + c) >> 1]
-            spare[c], spare[c + 1] = min(spare[c], pair & 15), min(spare[c + 1], pair >> 4)
+def _large_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
+    """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts.
+
+    Columns are drawn at random, so a cell is near to where its column would be if a row's were evenly spread.
+    """
+    rotation, size = rows[at, ones], matrices[m, _LARGE_SIZE]
+    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
+    starts = numbers_at(matrices[m, _LARGE_STARTS], matrices[m, BAND] * ones + 1)
+    least = np.int64(0x7FFFFFFFFFFFFFFF)
+    for r in range(ones):
+        row = rows[at, r]
+        begin, held = starts[row], starts[row + 1] - starts[row]
+        for j in range(codes.shape[1]):
+            column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
+            cell, guess = row * columns + column, begin + held * column // columns
+            while large[guess] < cell:
+                guess += 1
+            while large[guess] > cell:
+                guess -= 1
+            least = min(least, counts[guess])
+    return least
+
+
+@compiled
+def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
+    """Least count of a pair's cells in matrix ``m``."""
+    least = _small_support(matrices, m, codes, place, rows, at, ones, columns)
+    if least == LARGE:
+        least = _large_support(matrices, m, codes, place, rows, at, ones, columns)
+    return least
+
+
+@compiled
+def _minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd: Any, least: Any) -> None:
+    """The least count of each column over a context's rows in matrix ``m``; of the even ones and the odd ones up to 15
+    too, which is scratch."""
+    columns, size = least.size, matrices[m, _LARGE_SIZE]
+    cells = bytes_at(matrices[m, CELLS], matrices[m, BAND] * ones * columns >> 1)
+    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
+    starts = numbers_at(matrices[m, _LARGE_STARTS], matrices[m, BAND] * ones + 1)
+    even[:], odd[:], least[:] = LARGE, LARGE, 0x7FFFFFFFFFFFFFFF
+    for r in range(ones):
+        row = rows[at, r]
+        start = row * columns >> 1
+        for c in range(columns >> 1):
+            even[c], odd[c] = min(even[c], cells[start + c] & 15), min(odd[c], cells[start + c] >> 4)
+        for place in range(starts[row], starts[row + 1]):
+            column = large[place] - row * columns
+            least[column] = min(least[column], counts[place])
     for c in range(columns):
-        least[c] = spare[(c + rotation) & (columns - 1)]
+        small = odd[c >> 1] if c & 1 else even[c >> 1]
+        if small < LARGE:
+            least[c] = small
 
 
 @compiled
@@ -81,17 +92,21 @@ def weigh(
     codes: Any,
     matrices: Any,
     rows: Any,
+    first: Any,
     found: Any,
     edges: Any,
+    at: Any,
     seat_of: Any,
     columns: Any,
     supports: Any,
 ) -> None:
     """Supports of candidates in layer ``asked``."""
-    for s in range(edges.size - 1):
+    for s in range(edges.shape[1] - 1):
         m, ones = s * key_ones.size + asked, key_ones[asked]
-        for c in range(edges[s], edges[s + 1]):
-            supports[asked, seat_of[c]] += _support(matrices, m, codes, found[c], rows, ones, columns)
+        for c in range(edges[at, s], edges[at, s + 1]):
+            supports[asked, seat_of[c - edges[at, 0]]] += _support(
+                matrices, m, codes, found[c], rows, first + m, ones, columns
+            )
 
 
 @compiled
@@ -101,26 +116,28 @@ def weigh_crowd(
     codes: Any,
     matrices: Any,
     rows: Any,
+    first: Any,
     found: Any,
     edges: Any,
+    at: Any,
     seat_of: Any,
+    even: Any,
+    odd: Any,
     least: Any,
-    spare: Any,
     supports: Any,
 ) -> None:
     """As :func:`weigh`, of many, and in the layers below too: by the least count of every column."""
-    columns = spare.size
-    for s in range(edges.size - 1):
-        for layer in range(asked + 1 if edges[s] < edges[s + 1] else 0):
+    columns = least.size
+    for s in range(edges.shape[1] - 1):
+        for layer in range(asked + 1 if edges[at, s] < edges[at, s + 1] else 0):
             m, ones = s * key_ones.size + layer, key_ones[layer]
-            _minima(matrices, m, rows, ones, columns, spare, least)
-            for c in range(edges[s], edges[s + 1]):
-                smallest = np.int64(LARGE)
+            _minima(matrices, m, rows, first + m, ones, even, odd, least)
+            rotation = rows[first + m, ones]
+            for c in range(edges[at, s], edges[at, s + 1]):
+                smallest = np.int64(0x7FFFFFFFFFFFFFFF)
                 for j in range(codes.shape[1]):
-                    smallest = min(smallest, np.int64(least[codes[found[c], j]]))
-                if smallest == LARGE:
-                    smallest = _large_support(matrices, m, codes, found[c], rows, ones, columns)
-                supports[layer, seat_of[c]] += smallest
+                    smallest = min(smallest, least[(np.int64(codes[found[c], j]) + rotation) & (columns - 1)])
+                supports[layer, seat_of[c - edges[at, 0]]] += smallest
 
 
 @compiled
@@ -133,18 +150,43 @@ def _precedes(supports: Any, tokens: Any, level: Any, a: Any, b: Any) -> Any:
 
 
 @compiled
-def _tied(supports: Any, level: Any, layer: Any, count: Any, a: Any) -> Any:
-    """Whether another candidate has the same supports in the layers from ``level`` down to ``layer``."""
-    for b in range(count):
-        if b != a:
-            same = True
-            for each in range(level, layer - 1, -1):
-                if supports[each, a] != supports[each, b]:
-                    same = False
-                    break
-            if same:
-                return True
-    return False
+def _same(supports: Any, asked: Any, layer: Any, a: Any, b: Any) -> Any:
+    """Whether two candidates have the same supports in the layers from ``asked`` down to above ``layer``."""
+    same = True
+    for each in range(layer + 1, asked + 1):
+        same &= supports[each, a] == supports[each, b]
+    return same
+
+
+@compiled
+def _below(
+    asked: Any,
+    layer: Any,
+    key_ones: Any,
+    codes: Any,
+    matrices: Any,
+    rows: Any,
+    agreed: Any,
+    reach: Any,
+    place: Any,
+    code: Any,
+    whole: Any,
+) -> Any:
+    """Support of a candidate of layer ``asked`` in a layer below, of the segments that answer it, and whether one has
+    15 or more there; if it is not wanted ``whole``, that counts 15."""
+    columns, first = agreed.shape[1] << 6, place * matrices.shape[0]
+    total, more = np.int64(0), False
+    for s in range(reach.shape[1]):
+        m = s * key_ones.size
+        if reach[place, s] >= asked and holds(agreed, first + m + asked, codes, code):
+            m += layer
+            least = _small_support(matrices, m, codes, code, rows, first + m, key_ones[layer], columns)
+            if least == LARGE:
+                more = True
+                if whole:
+                    least = _large_support(matrices, m, codes, code, rows, first + m, key_ones[layer], columns)
+            total += least
+    return total, more
 
 
 @compiled
@@ -157,20 +199,32 @@ def untie(
     rows: Any,
     agreed: Any,
     reach: Any,
+    place: Any,
     places: Any,
+    unsure: Any,
     supports: Any,
 ) -> None:
-    """Of candidates with equal supports those in the layers below too, until they differ."""
-    columns = agreed.shape[1] << 6
+    """Of candidates with equal supports those in the layers below too, as far as their order asks for; ``unsure`` is
+    scratch."""
     for layer in range(asked - 1, -1, -1):
         for c in range(count):
-            if _tied(supports, asked, layer + 1, count, c):
-                for s in range(reach.size):
-                    m = s * key_ones.size
-                    if reach[s] >= asked and holds(agreed, m + asked, codes, places[c]):
-                        supports[layer, c] += _support(
-                            matrices, m + layer, codes, places[c], rows, key_ones[layer], columns
-                        )
+            unsure[c], tied = 0, False
+            for b in range(count):
+                tied |= b != c and _same(supports, asked, layer, b, c)
+            if tied:
+                supports[layer, c], unsure[c] = _below(
+                    asked, layer, key_ones, codes, matrices, rows, agreed, reach, place, places[c], False
+                )
+        # a count of 15 or more is looked up where another candidate may have as many
+        for c in range(count):
+            rivalled = False
+            for b in range(count if unsure[c] else 0):
+                as_many = unsure[b] or supports[layer, b] >= supports[layer, c]
+                rivalled |= b != c and as_many and _same(supports, asked, layer, b, c)
+            if rivalled:
+                supports[layer, c], _ = _below(
+                    asked, layer, key_ones, codes, matrices, rows, agreed, reach, place, places[c], True
+                )
 
 
 @compiled

@@ -64,12 +64,17 @@ def holds(words: Any, at: Any, codes: Any, place: Any) -> Any:
 
 
 @compiled
-def look(words: Any, at: Any, codes: Any, found: Any, count: Any) -> Any:
-    """As :func:`decode`, by looking at every code in turn."""
+def look(words: Any, at: Any, codes: Any, flags: Any, found: Any, count: Any) -> Any:
+    """As :func:`decode`, by looking at every code in turn, one more of which is written than is held; ``flags`` (c,) is
+    scratch."""
+    for column in range(flags.size):
+        flags[column] = words[at, column >> 6] >> np.uint64(column & 63) & ONE
     for place in range(codes.shape[0]):
-        if holds(words, at, codes, place):
-            found[count] = place
-            count += 1
+        held = np.uint8(1)
+        for j in range(codes.shape[1]):
+            held &= flags[codes[place, j]]
+        found[count] = place
+        count += np.int64(held)
     return count
 
 
