@@ -19,7 +19,16 @@ import numpy as np
 
 from memodb.memory import Batch, Contribution, Geometry, Memory, Segment, first_geometry
 
-__all__ = ["BATCH_TOKENS", "GROWTH", "batches", "canonical_segment", "extend", "grown_segment", "memorise"]
+__all__ = [
+    "BATCH_TOKENS",
+    "GROWTH",
+    "LEAST_GROWTH",
+    "batches",
+    "canonical_segment",
+    "extend",
+    "grown_segment",
+    "memorise",
+]
 
 BATCH_TOKENS = 1 << 16
 """Tokens whose votes are computed in one step: bounds its temporaries at about 100 MB. Each core has its own step."""
@@ -30,8 +39,8 @@ _BATCHES_AT_ONCE = 8
 """Batches whose votes, 64 bytes a token, are added together: a pass over a segment's rows for half a million tokens.
 Twice as many take as long, and more memory."""
 
-GROWTH = 1.5
-"""Pairs that a grown segment has room for, over those that it must hold."""
+GROWTH, LEAST_GROWTH = 1.25, 1.05
+"""Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment."""
 
 Documents = Iterable[tuple[int, np.ndarray]]
 

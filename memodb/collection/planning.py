@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from memodb.catalog import DocumentRow, documents
-from memodb.collection.layout import GROWTH, batches, grown_segment
+from memodb.collection.layout import GROWTH, LEAST_GROWTH, batches, grown_segment
 from memodb.collection.records import StagedDocument
 from memodb.errors import CorruptStore, InvalidInput
 from memodb.memory import Contribution, Memory, Segment, first_geometry
@@ -131,7 +131,7 @@ def _sum(collection: Collection, memory: Memory, segment_id: str, change: Change
     if not change.add or segment.holds(change.add):
         return
     room = collection.configuration.room(segment.geometry.ordinal)
-    headroom = min(GROWTH, max(1.1, room / max(1, change.tokens)))
+    headroom = min(GROWTH, max(LEAST_GROWTH, room / max(1, change.tokens)))
 
     def staying() -> Iterator[tuple[int, np.ndarray]]:
         if not change.is_new:

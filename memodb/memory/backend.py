@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import mmap
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,8 +31,6 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _KERNELS = "memodb.memory.fast"
 _LINE = 64
 """Bytes that a core fetches at a time."""
-_MANY_PAGES = 1 << 22
-"""Bytes from which on pages of megabytes are asked for."""
 _WORTH_THREADS = 2048
 """Tokens or contexts of which a batch has so many milliseconds of work that waking a thread does not matter."""
 
@@ -109,15 +106,13 @@ class Backend:
             wait([future for future in later if not future.cancel()])
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Zeros from the beginning of a cache line on, so that a row of as many bytes is one line and not two; if they
-        are many, in pages of megabytes, of which a processor finds a row's sooner."""
+        """Zeros from the beginning of a cache line on, so that a row of as many bytes is one line and not two.
+
+        (Pages of megabytes for large arrays were tried: what they save when rows are read, making them costs when a
+        segment is memorised anew.)
+        """
         kind = np.dtype(dtype)
         nbytes = math.prod(shape) * kind.itemsize
-        if nbytes >= _MANY_PAGES and sys.platform == "linux":
-            pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            with suppress(OSError):  # a kernel that has none
-                pages.madvise(mmap.MADV_HUGEPAGE)
-            return np.frombuffer(pages, dtype=kind).reshape(shape)
         room = np.zeros(nbytes + _LINE, dtype=np.uint8)
         begin = -room.ctypes.data % _LINE
         return room[begin : begin + nbytes].view(kind).reshape(shape)

@@ -91,7 +91,7 @@ class TestContract:
         found = list(zip(backend.to_host(row).tolist(), backend.to_host(place).tolist(), strict=True))
         assert found == [(number, at) for number, count in enumerate(counts) for at in range(count)]
 
-    @pytest.mark.parametrize("shape", [(1, 1), (3, 8), (70_000, 8)])  # the last in pages of megabytes
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 8), (70_000, 8)])
     def test_zeros_begin_with_a_line_of_the_cache(self, backend: Backend, shape: tuple[int, int]) -> None:
         for dtype in (np.uint64, np.uint8):
             held = [backend.zeros(shape, dtype) for _ in range(4)]
