@@ -26,7 +26,7 @@ from memodb.catalog import (
     quarantine,
     registry,
 )
-from memodb.catalog.columns import canonical_json
+from memodb.catalog.columns import canonical_json, identifier
 from memodb.collection.checkpoint import due_checkpoint, tidy
 from memodb.collection.erasures import begin
 from memodb.collection.planning import Change, holds, planned, publish
@@ -218,7 +218,7 @@ class Transaction:
         DocumentNotFound
             An id is neither stored nor staged, or staged for deletion already; nothing of the call is staged.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = _each_once(ids)
         with self._collection.catalog.read() as session:
             stored = self._found(session, wanted, Scope.STORED)
         for document_id in wanted:
@@ -244,7 +244,7 @@ class Transaction:
         DocumentNotFound
             An id names no document that is stored, visible and not staged for anything else.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = _each_once(ids)
         self._require_free_to_move(wanted, Scope.VISIBLE)
         self._quarantined.update(dict.fromkeys(wanted, reason))
         return wanted
@@ -257,7 +257,7 @@ class Transaction:
         DocumentNotFound
             An id names no document in quarantine.
         """
-        wanted = list(dict.fromkeys(ids))
+        wanted = _each_once(ids)
         self._require_free_to_move(wanted, Scope.QUARANTINED)
         self._released.update(dict.fromkeys(wanted, reason))
         return wanted
@@ -466,3 +466,7 @@ class Transaction:
 def _stated(value: Any) -> Any:
     """A provenance value as it is stored: for Python, but not for JSON, True, 1 and 1.0 are equal."""
     return canonical_json(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _each_once(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(identifier(each, "document id") for each in ids))

@@ -82,6 +82,7 @@ def test_a_filter_deletes_what_it_selects(
         (("zz",), {}, memodb.DocumentNotFound),
         (("a", ""), {}, memodb.InvalidInput),
         (("a", 5), {}, memodb.InvalidInput),
+        ((["a"],), {}, memodb.InvalidInput),
         ((), {"colour": "x"}, memodb.InvalidInput),
         ((), {"source": 5}, memodb.InvalidInput),
         ((), {"ids": "a"}, memodb.InvalidInput),
