@@ -240,7 +240,7 @@ class WillshawMatrix:
             raise CorruptStore(_NEVER_ADDED)
         return tally(self.backend, beyond)
 
-    def addresses(self, ones: int) -> tuple[list[int], tuple[Array, ...]]:
+    def addresses(self, ones: int, kernels: ModuleType) -> tuple[list[int], tuple[Array, ...]]:
         """What the kernels that answer are told of the matrix, and the arrays that must live as long as that is used.
 
         Parameters
@@ -252,11 +252,10 @@ class WillshawMatrix:
         -------
         numbers : list of 7 int
             Address of the presence view; rows of a band; addresses of the counts, of the table's cells; how many these
-            are; addresses of the table's counts, and of where in the table each row begins (rows + 1,).
+            are; addresses of the table's counts, and of where in the table each row begins.
         arrays : tuple of arrays
         """
-        starts = np.zeros(self.rows + 1, dtype=np.int64)
-        np.cumsum(np.bincount(self.large // self.columns, minlength=self.rows), out=starts[1:])
+        starts = kernels.row_starts(self.large, self.rows, self.columns)
         arrays = (self.presence, self.cells, self.large, self.large_counts, starts)
         presence, cells, large, counts, begins = (array.ctypes.data for array in arrays)
         return [presence, self.rows // ones, cells, large, self.large.size, counts, begins], arrays

@@ -166,16 +166,15 @@ class _Views:
 
     Parameters
     ----------
-    versions : tuple of int
     numbers : int64 (segments * layers, 7)
         See :meth:`WillshawMatrix.addresses`.
-    arrays : tuple
-        What lies at the addresses: to be held as long as they are used.
+    told : dict
+        Of each segment, by its version: the numbers of its layers, and the arrays that lie at the addresses, which are
+        held as long as these are used.
     """
 
-    versions: tuple[int, ...]
     numbers: np.ndarray
-    arrays: tuple[Any, ...]
+    told: dict[int, list[tuple[list[int], tuple[Any, ...]]]]
 
 
 class WillshawMemory(Memory):
@@ -190,7 +189,7 @@ class WillshawMemory(Memory):
 
     def __init__(self, backend: Backend, configuration: WillshawConfiguration, seed: bytes) -> None:
         super().__init__(WillshawCodebook(backend, configuration, seed))
-        self._views = _Views((), np.zeros((0, 0), dtype=np.int64), ())
+        self._views = _Views(np.zeros((0, 0), dtype=np.int64), {})
         self._crowds: tuple[tuple[int, ...], dict[int, Crowds]] = ((), {})
 
     def new_segment(self, geometry: Geometry) -> WillshawSegment:
@@ -205,7 +204,7 @@ class WillshawMemory(Memory):
         kernels = self._kernels_for(contexts)
         if kernels is None:
             return self._plain(contexts, top)[0]
-        views, nothing = self._gathered(), Crowds.nothing(contexts.shape[1], 0).compact
+        views, nothing = self._gathered(kernels), Crowds.nothing(contexts.shape[1], 0).compact
         parts, size = [], 2 * len(contexts) + 16
         while len(contexts):
             room = np.empty((2, size), dtype=np.int64)
@@ -248,7 +247,7 @@ class WillshawMemory(Memory):
         kernels = self._kernels_for(contexts)
         if kernels is None:
             return self._ask_plain(contexts, top, most, leaving=leaving)
-        n, views, kept = len(contexts), self._gathered(), self._kept(most).compact
+        n, views, kept = len(contexts), self._gathered(kernels), self._kept(most).compact
         token, support = np.empty((2, n, most), dtype=np.int64)
 
         def ask(part: slice) -> tuple[np.ndarray, ...]:
@@ -292,18 +291,18 @@ class WillshawMemory(Memory):
         work = _WORK_OF_A_LOOKUP + _WORK_OF_A_CONTEXT * len(contexts)
         return self.backend.kernels_for(work) if self.segments else None
 
-    def _gathered(self) -> _Views:
-        """Made anew where a segment is another one than it was."""
-        if self._views.versions != self._versions():
-            ones = self.codebook.key_ones
-            told = [
-                matrix.addresses(each)
-                for segment in self.segments.values()
-                for matrix, each in zip(segment.layers, ones, strict=False)
-            ]
-            numbers = np.array([numbers for numbers, _ in told], dtype=np.int64)
-            self._views = _Views(self._versions(), numbers, tuple(arrays for _, arrays in told))
-        return self._views
+    def _gathered(self, kernels: ModuleType) -> _Views:
+        """Made anew of each segment that is another one than it was."""
+        views = self._views
+        if tuple(views.told) != self._versions():
+            ones, told = self.codebook.key_ones, {}
+            for segment in self.segments.values():
+                matrices = zip(segment.layers, ones, strict=False)
+                known = views.told.get(segment.version)
+                told[segment.version] = known or [matrix.addresses(each, kernels) for matrix, each in matrices]
+            numbers = [numbers for layers in told.values() for numbers, _ in layers]
+            views = self._views = _Views(np.array(numbers, dtype=np.int64), told)
+        return views
 
     def _told(self, views: _Views) -> tuple[Any, ...]:
         return *self.codebook.compact, views.numbers, *self.codebook.tokens.compact
@@ -344,7 +343,7 @@ class WillshawMemory(Memory):
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         kernels = self._kernels_for(context[None])
         if kernels is not None:
-            code, views = self.codebook.tokens.codes[token], self._gathered()
+            code, views = self.codebook.tokens.codes[token], self._gathered(kernels)
             return bool(kernels.follows(context, code, level, *self.codebook.compact, views.numbers))
         symbols = context_symbols(self.backend.to_device(context[None]), self.codebook.contexts)[: level + 1]
         place, asked = (self.backend.to_device(np.array([number])) for number in (0, token))

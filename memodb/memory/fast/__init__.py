@@ -11,6 +11,7 @@ What bounds them is memory, not arithmetic: a pair touches s*q cells, a context 
 """
 
 from memodb.memory.fast.answering import follows, lookup
+from memodb.memory.fast.ranking import row_starts
 from memodb.memory.fast.reading import documents
 from memodb.memory.fast.runs import diagonals
 from memodb.memory.fast.writing import add, add_many, distinct, ones_with, pack, put_back, subtract, unpack
@@ -26,6 +27,7 @@ __all__ = [
     "ones_with",
     "pack",
     "put_back",
+    "row_starts",
     "subtract",
     "unpack",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from memodb.memory.fast.compiling import LARGE, bytes_at, compiled, count_of, numbers_at
 from memodb.memory.fast.reading import holds
 
-__all__ = ["BAND", "CELLS", "PRESENCE", "best", "rank", "untie", "weigh", "weigh_crowd"]
+__all__ = ["BAND", "CELLS", "PRESENCE", "best", "rank", "row_starts", "untie", "weigh", "weigh_crowd"]
 
 # What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
 PRESENCE, BAND, CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
@@ -83,6 +83,19 @@ def _minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd
         small = odd[c >> 1] if c & 1 else even[c >> 1]
         if small < LARGE:
             least[c] = small
+
+
+@compiled
+def row_starts(large: Any, rows: int, columns: int) -> Any:
+    """Where in a table of large cells (m,), ascending, those of each row begin, and the end: int64 (rows + 1,)."""
+    starts = np.empty(rows + 1, dtype=np.int64)
+    place = 0
+    for row in range(rows):
+        starts[row] = place
+        while place < large.size and large[place] < (row + 1) * columns:
+            place += 1
+    starts[rows] = place
+    return starts
 
 
 @compiled
