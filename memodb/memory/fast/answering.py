@@ -1,7 +1,8 @@
 """Answers of all segments of a memory: the longest context that any of them knows, its candidates, supports, order.
 
-Arrays are passed one by one, rows of them by number, and none is given back: what comes out of a tuple, a slice or a
-function, or is named anew in a loop, is counted as a reference each time, which takes as long as all the rest.
+Contexts are under way side by side: while one is answered, what others will be answered by comes from memory. All
+arrays are made by :func:`lookup` and lent to what does the work, in tuples of those that belong together: whose
+references are counted, at every call and every tuple, those take as long as all the rest.
 """
 
 from __future__ import annotations
@@ -197,6 +198,29 @@ def _list(
 
 
 @compiled
+def _give(i: Any, row: Any, most: Any, kept_answers: Any, answers: Any) -> None:
+    """The answer to context ``i`` is a row of what is kept."""
+    kept_levels, kept_totals, kept_tokens, kept_supports = kept_answers
+    tokens, supports, many, level, totals = answers
+    level[i], totals[i] = kept_levels[row], kept_totals[row]
+    while many[i] < most and kept_tokens[row, many[i]] >= 0:
+        at = i * most + many[i]
+        tokens[at], supports[at] = kept_tokens[row, many[i]], kept_supports[row, many[i]]
+        many[i] += 1
+
+
+@compiled
+def _write(i: Any, begin: Any, asked: Any, count: Any, named: Any, held: Any, order: Any, answers: Any) -> None:
+    """The answer to context ``i``: of ``count`` candidates of a layer the first in their order, from ``begin`` on."""
+    tokens, supports, many, level, totals = answers
+    level[i] = asked
+    for c in range(many[i]):
+        tokens[begin + c], supports[begin + c] = named[order[c]], held[asked, order[c]]
+    for c in range(count):
+        totals[i] += held[asked, c]
+
+
+@compiled
 def _fill(
     top: Any,
     most: Any,
@@ -207,17 +231,20 @@ def _fill(
     kept: Any,
     kept_answers: Any,
     answers: Any,
+    too_many: Any,
     under_way: Any,
     scratch: Any,
 ) -> Any:
     """:func:`lookup`, into the arrays that it made."""
     contexts, token, layers, selectors, key_ones, matrices, codes, members, starts = borrowed(asked_of)
-    book, table, kept = (token, layers, selectors, key_ones), (codes, members, starts), borrowed(kept)
-    kept_levels, kept_totals, kept_tokens, kept_supports = borrowed(kept_answers)
-    tokens, supports, many, level, totals, left, symbol = borrowed(answers)
+    book, table = (token, layers, selectors, key_ones), (codes, members, starts)
+    kept, kept_answers, answers = borrowed(kept), borrowed(kept_answers), borrowed(answers)
+    tokens, supports, many, _, _ = answers
+    left, symbol = borrowed(too_many)
     symbols, rows, agreed, reach, answering, counts, edges, found = borrowed(under_way)
     below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other = borrowed(scratch)
     n, each, heads, ways = contexts.shape[0], key_ones.size, layers.shape[1] - 1, counts.size
+    few = patience if patience else _FEW
     end = begun = read = 0
     for i in range(n):
         while begun < min(i + ways, n):
@@ -227,9 +254,7 @@ def _fill(
             place, count = read & (ways - 1), 0
             known = _read(top, key_ones, matrices, rows, agreed, reach, common, place)
             while known >= 0 and not count:
-                count = _find(
-                    known, patience if patience else _FEW, each, table, agreed, reach, place, found, edges, place, flags
-                )
+                count = _find(known, few, each, table, agreed, reach, place, found, edges, place, flags)
                 known -= not count
             if count > 0:
                 _fetch_cells(known, columns, key_ones, matrices, codes, rows, found, edges, place)
@@ -241,11 +266,7 @@ def _fill(
             if patience:
                 row = _recall(symbols[place, asked], asked, contexts, i, heads, kept)
                 if row >= 0:
-                    level[i], totals[i] = kept_levels[row], kept_totals[row]
-                    while many[i] < most and kept_tokens[row, many[i]] >= 0:
-                        tokens[i * most + many[i]] = kept_tokens[row, many[i]]
-                        supports[i * most + many[i]] = kept_supports[row, many[i]]
-                        many[i] += 1
+                    _give(i, row, most, kept_answers, answers)
                     break
                 if left[i] < 0:
                     left[i], symbol[i] = asked, symbols[place, asked]
@@ -266,7 +287,6 @@ def _fill(
                 weigh(asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, columns, held)
                 if count > 1:
                     untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, place, places, order, held)
-            level[i] = asked
             many[i] = min(count, most) if most else count
             if most < count and 0 < most <= _FEW:
                 best(held, named, asked, count, most, order)
@@ -276,10 +296,7 @@ def _fill(
             end = begin + many[i]
             if end > tokens.size:
                 return i, end - begin
-            for c in range(many[i]):
-                tokens[begin + c], supports[begin + c] = named[order[c]], held[asked, order[c]]
-            for c in range(count):
-                totals[i] += held[asked, c]
+            _write(i, begin, asked, count, named, held, order, answers)
         for c in range(i * most + many[i], (i + 1) * most):
             tokens[c], supports[c] = -1, 0
     return n, 0
@@ -373,7 +390,8 @@ def lookup(
         (contexts, token, layers, selectors, key_ones, matrices, codes, members, starts),
         (kept_symbols, kept_places, kept_asked, kept_contexts),
         (kept_levels, kept_totals, kept_tokens, kept_supports),
-        (tokens, supports, many, level, totals, left, symbol),
+        (tokens, supports, many, level, totals),
+        (left, symbol),
         (symbols, rows, agreed, reach, answering, counts, edges, found),
         (below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other),
     )
