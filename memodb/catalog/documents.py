@@ -312,7 +312,7 @@ def stored_at(
     kept = Document.text.is_not(None).label("kept")
     for chunk in chunks(places, _CHUNK):
         chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE, at), _at(chunk))
-        rows = session.execute(sa.select(*TOKENS, kept).where(*chosen), execution_options=_BLOBS)
+        rows = run(session, sa.select(*TOKENS, kept).where(*chosen), execution_options=_BLOBS)
         for row, tokens in intact(session, rows):
             yield StoredTokens(row.place, row.id, tokens, bool(row.kept))
 

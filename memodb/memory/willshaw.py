@@ -324,14 +324,17 @@ class WillshawMatrix:
         uint64 (n, c/64)
         """
         xp = self.backend.xp
-        common = self.presence[rows[0]]
-        for row in rows[1:]:
-            common &= self.presence[row]
+        if rotation.size <= _FEW:
+            common, *others = self.presence[xp.stack(rows)]
+        else:
+            common, others = self.presence[rows[0]], (self.presence[row] for row in rows[1:])
+        for other in others:
+            common &= other
         words = self.columns // 64
         shift = (rotation & 63).astype(np.uint64)[:, None]
+        context = xp.arange(rotation.size)[:, None]
         place = (xp.arange(words) + (rotation >> 6)[:, None]) & (words - 1)
-        low = xp.take_along_axis(common, place, axis=1)
-        high = xp.take_along_axis(common, (place + 1) & (words - 1), axis=1)
+        low, high = common[context, place], common[context, (place + 1) & (words - 1)]
         # (high << 1) << (63 - shift) is high << (64 - shift) without the undefined shift by 64
         return (low >> shift) | ((high << np.uint64(1)) << (np.uint64(63) - shift))
 

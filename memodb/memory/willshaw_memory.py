@@ -111,8 +111,10 @@ class Reading:
         """
         xp = self.segment.codebook.backend.xp
         codes = self.segment.codebook.tokens.codes[tokens]
-        distinct, place = xp.unique(contexts, return_inverse=True)
-        crowded = contexts.size > _CROWD * distinct.size
+        crowded = False
+        if contexts.size > _CROWD:  # of one context at least
+            distinct, place = xp.unique(contexts, return_inverse=True)
+            crowded = contexts.size > _CROWD * distinct.size
         supports: list[Array] = []
         for matrix, (rows, rotation) in zip(self.segment.layers[layers], self.keys[layers], strict=False):
             if crowded:
@@ -330,11 +332,13 @@ class WillshawMemory(Memory):
             if not pending.size or not readings:
                 break
             if patience:
-                crowded = np.zeros(pending.size, dtype=bool)
-                for reading in readings:
-                    crowded |= self.backend.to_host(reading.pairs(asked, self.backend.to_device(pending)) > patience)
+                given = self.backend.to_device(pending)
+                pairs = np.stack([self.backend.to_host(reading.pairs(asked, given)) for reading in readings])
+                crowded = (pairs > patience).any(axis=0)
                 left[pending[crowded]] = asked
-                pending = pending[~crowded]
+                pending = pending[pairs.any(axis=0) & ~crowded]
+                if not pending.size:
+                    continue
             rows, tokens, supports = _ranked(*self._candidates(asked, pending, readings))
             level[rows] = asked
             found.append((rows, tokens, supports))
