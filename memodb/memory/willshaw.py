@@ -294,22 +294,22 @@ class WillshawMatrix:
         held[inside] = self.large[at[inside]] == cells[inside]
         stay = counts >= LARGE
         self.large_counts[at[held & stay]] = counts[held & stay]
-        gone, fresh = at[held & ~stay], ~held & stay
-        if not gone.size and not bool(fresh.any()):
-            return
-        kept = xp.ones(self.large.size, dtype=bool)
-        kept[gone] = False
-        # both are in order: the n-th fresh one comes behind the kept ones below it and n others
-        below = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.cumsum(kept)])
-        places = below[at[fresh]] + xp.arange(int(fresh.sum()))
-        size = int(kept.sum()) + places.size
-        others = xp.ones(size, dtype=bool)
-        others[places] = False
-        for name, values in (("large", cells), ("large_counts", counts)):
-            merged = xp.empty(size, dtype=np.int64)
-            merged[places] = values[fresh]
-            merged[others] = getattr(self, name)[kept]
-            setattr(self, name, merged)
+        gone, fresh = at[held & ~stay], cells[~held & stay]
+        large, large_counts = self.large, self.large_counts
+        if gone.size:
+            kept = xp.ones(large.size, dtype=bool)
+            kept[gone] = False
+            large, large_counts = large[kept], large_counts[kept]
+        if fresh.size:
+            # both are in order: the n-th fresh one comes behind those below it and n others
+            places = xp.searchsorted(large, fresh) + xp.arange(fresh.size)
+            others = xp.ones(large.size + fresh.size, dtype=bool)
+            others[places] = False
+            merged = xp.empty((2, others.size), dtype=np.int64)
+            merged[0, places], merged[0, others] = fresh, large
+            merged[1, places], merged[1, others] = counts[~held & stay], large_counts
+            large, large_counts = merged
+        self.large, self.large_counts = large, large_counts
 
     def read(self, rows: list[Array], rotation: Array) -> Array:
         """Columns that all rows of each context have set, rotated back to the codes' own places.
