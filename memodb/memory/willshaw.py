@@ -33,7 +33,7 @@ __all__ = ["LARGE", "Tally", "Votes", "WillshawMatrix", "halves", "tally"]
 
 LARGE = 15
 _FEW = 128
-"""Pairs of which all cells are looked at in one step, because steps take longer than cells."""
+"""Pairs, or contexts, of which all cells or rows are looked at in one step, because steps take longer than these."""
 _CELLS_OF_A_HIT = 16
 """Cells that counting row by row goes through in the time in which counting pair by pair finds one."""
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"

@@ -6,8 +6,8 @@ Nothing is decided here: which cells a pair has, what an answer is and how it is
 imported when it is first needed, because importing numba takes longer than opening a store; the machine code is kept
 beside this file, or in ``NUMBA_CACHE_DIR``, once it has been made.
 
-What bounds them is memory, not arithmetic: a pair touches s*q cells, a context s rows of c/8 bytes a layer
-(docs/benchmarks.md has the calculation).
+What bounds writing is memory: a pair touches s*q cells. A lookup touches s rows of c/8 bytes a layer, which come while
+others are answered (docs/benchmarks.md has the calculation).
 """
 
 from memodb.memory.fast.answering import follows, lookup
