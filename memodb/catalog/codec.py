@@ -35,6 +35,7 @@ _LEVEL: Final = 3
 _BLOCK_BYTES: Final = 1 << 17
 _SMALLEST_BLOCK: Final = 4
 _TOKEN_LIMIT: Final = 1 << 31
+_TYPES: Final = {width: np.dtype(f"<u{width}") for width in (1, 2, 4)}
 
 
 class _Coders(threading.local):
@@ -82,8 +83,8 @@ def decode_tokens(blob: bytes) -> npt.NDArray[np.int32]:
         The bytes are not what `encode_tokens` writes.
     """
     width, raw = _unpack(blob, _TOKENS_RAW, _TOKENS_ZSTD, MAX_TOKENS)
-    wide = np.frombuffer(raw, dtype=f"<u{width}")
-    largest = int(wide.max()) if wide.size else 0
+    wide = np.frombuffer(raw, _TYPES[width])
+    largest = int(np.maximum.reduce(wide)) if raw else 0
     # One array, one width: without this a flipped width byte could pass as another array of the same bytes.
     if _width(largest) != width or largest >= _TOKEN_LIMIT:
         raise CorruptStore("stored tokens are damaged: their width does not fit their values")
@@ -160,7 +161,7 @@ def _inflate(payload: bytes, size: int) -> bytes:
         # The decompressor allocates what the frame claims, whatever limit it is given: so the claim is read first.
         if zstandard.get_frame_parameters(payload).content_size != size:
             raise CorruptStore("a stored document is damaged: its frame contradicts its header")
-        raw = _coders.decompressor.decompress(payload, max_output_size=size, allow_extra_data=False)
+        raw = _coders.decompressor.decompress(payload, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError) as exc:
         raise CorruptStore(f"a stored document is damaged: {exc}") from exc
     if len(raw) != size:
@@ -179,11 +180,12 @@ def _leb128(number: int) -> bytes:
 
 def _read_leb128(blob: bytes) -> tuple[int, int]:
     """The number that starts at byte 1 of `blob`, and the position after it."""
-    number = 0
-    for place, byte in enumerate(blob[1:6]):
-        number |= (byte & 127) << 7 * place
+    number = shift = 0
+    for byte in blob[1:6]:
+        number |= (byte & 127) << shift
         if byte < 128:
-            if byte == 0 and place:  # a longer spelling of a number: two encodings of one array
+            if byte == 0 and shift:  # a longer spelling of a number: two encodings of one array
                 break
-            return number, place + 2
+            return number, shift // 7 + 2
+        shift += 7
     raise CorruptStore("a stored document is damaged: its count is unreadable")

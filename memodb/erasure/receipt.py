@@ -36,9 +36,10 @@ class SegmentProof:
     segment : str
         Id of the segment.
     digest : str or None
-        SHA-256 of every count after the deletion; None where no document was left and the segment was dropped.
+        Digest of every count after the deletion (:meth:`memodb.memory.Segment.digest`); None where no document was left
+        and the segment was dropped.
     rebuilt_digest : str or None
-        SHA-256 of the segment memorised anew from the remaining documents' tokens; None where none is left, or where
+        The same of the segment memorised anew from the remaining documents' tokens; None where none is left, or where
         nothing was ``compared``.
     compared : bool
         Whether the rebuild was made.

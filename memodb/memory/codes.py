@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -103,13 +104,25 @@ class ContextKeys:
         )
 
 
-def layer_symbols(tokens: Array, keys: ContextKeys) -> list[Array]:
+def _along(below: Array, width: int, multipliers: np.ndarray, kernels: ModuleType | None) -> Array:
+    """Symbols of so many parts of this width, one after another, that begin at each place of a stream."""
+    parts = multipliers.size - 1
+    length = max(below.shape[-1] - (parts - 1) * width, 0)
+    if kernels is not None and below.ndim == 1:
+        symbols: Array = kernels.composed(below, width, multipliers, length)
+        return symbols
+    return _compose([below[..., i * width : i * width + length] for i in range(parts)], multipliers)
+
+
+def layer_symbols(tokens: Array, keys: ContextKeys, kernels: ModuleType | None = None) -> list[Array]:
     """Symbols of the contexts that end at each place of a stream, for every layer.
 
     Parameters
     ----------
     tokens : integer (n,) or (rows, n)
         Token ids with marks; along the last axis.
+    kernels : module, optional
+        :mod:`memodb.memory.fast`.
 
     Returns
     -------
@@ -117,15 +130,11 @@ def layer_symbols(tokens: Array, keys: ContextKeys) -> list[Array]:
         Entry L covers contexts of h^L tokens; its element p is the context that *ends* at place p + h^L - 1, so it is
         h^L - 1 shorter along the last axis.
     """
-    symbols = [_compose([tokens.astype(np.uint64)], keys.token)]
+    symbols = [_along(tokens.astype(np.uint64), 1, keys.token, kernels)]
     width = 1
     for multipliers in keys.layers:
-        heads = multipliers.size - 1
-        below = symbols[-1]
-        length = below.shape[-1] - (heads - 1) * width
-        blocks = [below[..., i * width : i * width + length] for i in range(heads)]
-        symbols.append(_compose(blocks, multipliers))
-        width *= heads
+        symbols.append(_along(symbols[-1], width, multipliers, kernels))
+        width *= multipliers.size - 1
     return symbols
 
 
@@ -150,12 +159,9 @@ def context_symbols(contexts: Array, keys: ContextKeys) -> list[Array]:
     return symbols
 
 
-def window_symbols(tokens: Array, keys: ContextKeys) -> Array:
+def window_symbols(tokens: Array, keys: ContextKeys, kernels: ModuleType | None = None) -> Array:
     """Symbols of the windows that *start* at each place of a stream (n,): uint64 (n - window + 1,)."""
-    single = _compose([tokens.astype(np.uint64)], keys.token)
-    window = keys.window.size - 1
-    length = single.size - window + 1
-    return _compose([single[i : i + length] for i in range(window)], keys.window)
+    return _along(_along(tokens.astype(np.uint64), 1, keys.token, kernels), 1, keys.window, kernels)
 
 
 def select_rows(

@@ -19,7 +19,7 @@ from memodb.memory.capacity import code_spread, crosstalk, linear_false_recall, 
 from memodb.memory.configuration import Geometry, KohonenConfiguration
 from memodb.memory.kohonen import Codes, correlated
 from memodb.memory.memory import Memory
-from memodb.memory.pairs import DocumentPairs
+from memodb.memory.pairs import DocumentPairs, PairSet, distinct
 from memodb.memory.segment import Codebook, Segment
 
 __all__ = ["KohonenCodebook", "KohonenMemory", "KohonenSegment"]
@@ -58,13 +58,14 @@ class KohonenSegment(Segment):
         pairs with the next token's vector."""
         codes, backend = self.codebook.codes, self.codebook.backend
         updates = [backend.xp.zeros_like(matrix) for matrix in self.correlations]
-        contexts = [layer.contexts(backend) for layer in pairs.layers]
+        places = [pairs.places[layer.positions] for layer in pairs.layers]
+        contexts = [_contexts(backend, pairs, layer) for layer in pairs.layers]
         for level, start, keys, encodings in codes.stream(pairs.stream):
-            chosen = _between(backend, pairs.layers[level].places, start, keys.shape[0])
-            votes = pairs.layers[level].chosen(chosen)
-            updates[-1] += correlated(keys[votes.places - start], codes.vectors[votes.values])
+            chosen = _between(backend, places[level], start, keys.shape[0])
+            values = pairs.layers[level].values[chosen]
+            updates[-1] += correlated(keys[places[level][chosen] - start], codes.vectors[values])
             if encodings is not None:
-                known = contexts[level].places
+                known = contexts[level]
                 known = known[_between(backend, known, start, keys.shape[0])] - start
                 updates[level - 1] += correlated(keys[known], encodings[known])
         return tuple(updates)
@@ -82,6 +83,14 @@ class KohonenSegment(Segment):
         squares = self.codebook.backend.xp.square(self.correlations[-1]).sum(dtype=np.float64)
         norm = math.sqrt(float(squares) / self.codebook.codes.unit)
         return crosstalk(self.codebook.configuration, norm)
+
+
+def _contexts(backend: Backend, pairs: DocumentPairs, layer: PairSet) -> Array:
+    """One place for each distinct context of a document, whatever follows it there."""
+    documents = pairs.documents[layer.positions]
+    once = distinct(backend, layer.symbols, backend.xp.zeros_like(layer.values), documents)
+    places: Array = pairs.places[layer.positions[once]]
+    return places
 
 
 def _between(backend: Backend, places: Array, start: int, count: int) -> Array:

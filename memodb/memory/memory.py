@@ -149,7 +149,8 @@ class Memory(ABC):
         """
         if tokens.size < self.configuration.window:
             return
-        windows = window_symbols(self.backend.to_device(tokens), self.codebook.contexts)
+        kernels = self.backend.kernels_for(tokens.size * self.configuration.window)
+        windows = window_symbols(self.backend.to_device(tokens), self.codebook.contexts, kernels)
         for segment in self.segments.values():
             window, symbol = segment.documents(windows)
             yield self.backend.to_host(window), self.backend.to_host(symbol)

@@ -77,7 +77,8 @@ def unpacked(backend: Backend, arrays: Arrays, sizes: Sequence[int]) -> dict[str
 
 
 def _pack(backend: Backend, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (n,), n even, two counts each, as uint8 (n / 2,), four each, and uint8 (m,): of even columns, then odd."""
+    """uint8 (n,), two counts each, as uint8 (n / 2,), four each, and uint8 (m,): of even columns, then odd. A row has a
+    multiple of 8 bytes."""
     kernels = backend.kernels_for(2 * cells.size // _CHEAP)
     if kernels is not None:
         low, more = kernels.pack(cells)

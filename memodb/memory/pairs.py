@@ -59,24 +59,13 @@ class PairSet:
         Of the contexts, or of the windows.
     values : int64 (n,)
         The next token's id, or in the provenance layer the document's place in the batch.
-    documents : int64 (n,)
-        The document's place in the batch.
-    places : int64 (n,)
-        Where in the stream the value stands (the context is before it), or where the window begins.
+    positions : int64 (n,)
+        Which of all positions, or windows, of the batch an entry is.
     """
 
     symbols: Array
     values: Array
-    documents: Array
-    places: Array
-
-    def chosen(self, places: Array) -> PairSet:
-        """These entries alone."""
-        return PairSet(self.symbols[places], self.values[places], self.documents[places], self.places[places])
-
-    def contexts(self, backend: Backend) -> PairSet:
-        """One entry for each distinct context of a document, whatever follows it there."""
-        return self.chosen(distinct(backend, self.symbols, backend.xp.zeros_like(self.values), self.documents))
+    positions: Array
 
 
 @dataclass(frozen=True)
@@ -87,6 +76,8 @@ class DocumentPairs:
     ----------
     stream : int64 (n,)
         Token ids of all documents, each framed by ``longest`` begin marks and one end mark.
+    documents, places : int64 (positions,)
+        Of each position, in order: the document's place in the batch, and where in the stream its next token stands.
     layers : list of PairSet
         (context, next token) of each layer, over the stream; a document of n tokens has n + 1 positions.
     windows : PairSet
@@ -94,6 +85,8 @@ class DocumentPairs:
     """
 
     stream: Array
+    documents: Array
+    places: Array
     layers: list[PairSet]
     windows: PairSet
 
@@ -136,6 +129,7 @@ def distinct(backend: Backend, symbols: Array, values: Array, documents: Array) 
 def document_pairs(backend: Backend, configuration: Configuration, keys: ContextKeys, batch: Batch) -> DocumentPairs:
     """The distinct pairs and windows of each document of a batch."""
     xp = backend.xp
+    kernels = backend.kernels_for(batch.tokens.size * _WORK_OF_A_PAIR)
     lengths = backend.to_device(batch.lengths)
     tokens = backend.to_device(batch.tokens)
     longest = configuration.longest
@@ -149,21 +143,24 @@ def document_pairs(backend: Backend, configuration: Configuration, keys: Context
     # position p of a document predicts its p-th token (the last predicts the end mark)
     owner, position = backend.ragged(lengths + 1)
     following = starts[owner] + longest + position
+    values = framed[following]
     every = [
-        PairSet(symbols[following - span], framed[following], owner, following)
-        for span, symbols in zip(configuration.spans, layer_symbols(framed, keys), strict=True)
+        (symbols[following - span], values, owner)
+        for span, symbols in zip(configuration.spans, layer_symbols(framed, keys, kernels), strict=True)
     ]
     window = configuration.window
     if tokens.size < window:
         nothing = xp.zeros(0, dtype=np.int64)
-        every.append(PairSet(nothing.astype(np.uint64), nothing, nothing, nothing))
+        every.append((nothing.astype(np.uint64), nothing, nothing))
     else:
-        symbols = window_symbols(tokens, keys)
+        symbols = window_symbols(tokens, keys, kernels)
         inside = xp.flatnonzero(place[: symbols.size] + window <= lengths[document[: symbols.size]])
-        every.append(PairSet(symbols[inside], document[inside], document[inside], inside))
+        every.append((symbols[inside], document[inside], document[inside]))
 
-    def once(pairs: PairSet) -> PairSet:
-        return pairs.chosen(distinct(backend, pairs.symbols, pairs.values, pairs.documents))
+    def once(given: tuple[Array, Array, Array]) -> PairSet:
+        symbols, values, documents = given
+        first = distinct(backend, symbols, values, documents)
+        return PairSet(symbols[first], values[first], first)
 
     *layers, windows = backend.each(once, every, size=int(tokens.size))
-    return DocumentPairs(framed, layers, windows)
+    return DocumentPairs(framed, owner, following, layers, windows)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memodb.errors import CorruptStore
-from memodb.memory.backend import Array, Backend
+from memodb.memory.backend import CORES, Array, Backend
 from memodb.memory.capacity import even_pass_rate, limits, measured_pass_rate, rows_for, stored_pairs
 from memodb.memory.codes import ContextKeys, Keys, block_codes, select_rows
 from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
@@ -119,6 +119,10 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     difference = float(np.linalg.norm(found.astype(np.float64) - expected))
     size = float(np.linalg.norm(expected.astype(np.float64)))
     return difference / size if size else (float("inf") if difference else 0.0)
+
+
+def _sha256(array: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 
 class Segment(ABC):
@@ -355,13 +359,20 @@ class Segment(ABC):
         else:
             table = self._documents
             given = self.codebook.selectors[-1], ones, self.provenance.presence, table.occupied, *table.compact
-            window, document = kernels.documents(windows, *given)
+            size = max(-(-windows.size // CORES), 1)
+            begins = range(0, windows.size, size)
+            found = backend.each(
+                lambda at: kernels.documents(windows[at : at + size], *given), begins, size=windows.size
+            )
+            window = np.concatenate([at + part for at, (part, _) in zip(begins, found, strict=True)])
+            document = np.concatenate([part for _, part in found])
         return window, self.symbols[document]
 
     # -- identity --------------------------------------------------------------------------------------------------
 
     def digest(self) -> str:
-        """SHA-256 of the geometry, the documents' symbols and every number in a matrix, in hexadecimal."""
+        """SHA-256, in hexadecimal, of the geometry and the SHA-256 of each array of :meth:`state`: of the documents'
+        symbols and every number in a matrix."""
         return self._digest(self.state())
 
     def imprint(self) -> Imprint:
@@ -374,10 +385,12 @@ class Segment(ABC):
         return Imprint(self._digest(state), rounded)
 
     def _digest(self, state: Mapping[str, np.ndarray]) -> str:
+        arrays = list(state.values())
         digest = hashlib.sha256(repr(self.geometry.to_dict()).encode())
-        for array in state.values():
+        # of digests, because those of several arrays can be made side by side
+        for array, part in zip(arrays, self.codebook.backend.each(_sha256, arrays, size=self.tokens), strict=True):
             digest.update(len(array).to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(array).data)
+            digest.update(part)
         return digest.hexdigest()
 
     def state(self) -> dict[str, np.ndarray]:

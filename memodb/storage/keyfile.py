@@ -58,6 +58,7 @@ _TAG = 8
 _NAME = struct.Struct(f">Q{_TAG}s")
 _CHECK = _TAG + KEY_BYTES
 _END = _CHECK + 8
+_REST = bytes(_SLOT - _END)
 _PAGE = 64
 """Slots that are read though nobody asked for them, if that saves a call: 4 KiB, which the kernel reads anyway."""
 _SPAN = 1 << 14
@@ -317,7 +318,7 @@ def _check(tag: bytes, key: bytes, slot: int) -> bytes:
 
 
 def _is_sound(data: bytes, slot: int) -> bool:
-    return data[_CHECK:_END] == _check(data[:_TAG], data[_TAG:_CHECK], slot) and not any(data[_END:])
+    return data[_CHECK:] == _check(data[:_TAG], data[_TAG:_CHECK], slot) + _REST
 
 
 def _is_of(data: bytes, slot: int, tag: bytes) -> bool:

@@ -19,7 +19,7 @@ import memodb
 from memodb.errors import BackendUnavailable, CorruptStore, InvalidConfiguration
 from memodb.memory import Answers, Backend, Batch, Best, WillshawConfiguration, backend_for, first_geometry, memory_for
 from memodb.memory.backend import FastBackend
-from memodb.memory.codes import Keys, context_symbols
+from memodb.memory.codes import Keys, _along, context_symbols
 from memodb.memory.pairs import distinct
 from memodb.memory.willshaw import Votes, WillshawMatrix
 
@@ -123,10 +123,12 @@ def test_many_are_counted_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matrix.large_counts[0] == (1 << 31) + 16
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=60), st.booleans())
 @quick
-def test_pairs_are_told_apart_the_same(drawn: list[tuple[int, int, int]]) -> None:
-    """Symbols that differ in their highest bits alone, and in their lowest."""
+def test_pairs_are_told_apart_the_same(drawn: list[tuple[int, int, int]], in_order: bool) -> None:
+    """Symbols that differ in their highest bits alone, and in their lowest; documents in one piece, or in several."""
+    if in_order:
+        drawn = sorted(drawn, key=lambda each: each[2])
     symbols = np.array([(each[0] >> 1) << 63 | each[0] & 1 for each in drawn], dtype=np.uint64)
     values, documents = (np.array([each[i] for each in drawn], dtype=np.int64) for i in (1, 2))
     ours = distinct(FastBackend(worth=0), symbols, values, documents)
@@ -136,12 +138,23 @@ def test_pairs_are_told_apart_the_same(drawn: list[tuple[int, int, int]]) -> Non
     assert ours.size == theirs.size
 
 
+@given(st.integers(1, 5000), st.integers(1, 5), st.integers(1, 40), st.randoms(use_true_random=False))
+@quick
+def test_the_same_symbols_are_composed(size: int, parts: int, width: int, random: Any) -> None:
+    """Streams longer and shorter than what is made together, and too short for any symbol."""
+    below = np.random.default_rng(random.getrandbits(32)).integers(0, 2**64, size, dtype=np.uint64)
+    multipliers = Keys(SEED).multipliers("parts", parts)
+    ours, theirs = (_along(below, width, multipliers, kernels) for kernels in (fast, None))
+    assert ours.dtype == theirs.dtype
+    assert ours.tolist() == theirs.tolist()
+
+
 @pytest.mark.parametrize("differing", [0, 1, 2])
 def test_pairs_that_differ_in_one_thing_are_apart(differing: int) -> None:
     """So many that their hashes meet."""
     every = [np.zeros(2048, dtype=np.uint64), np.zeros(2048, dtype=np.int64), np.zeros(2048, dtype=np.int64)]
-    every[differing] = np.repeat(np.arange(1024), 2).astype(every[differing].dtype)
-    assert distinct(FastBackend(worth=0), *every).tolist() == list(range(0, 2048, 2))
+    every[differing] = np.tile(np.arange(1024), 2).astype(every[differing].dtype)
+    assert distinct(FastBackend(worth=0), *every).tolist() == list(range(1024))
 
 
 @pytest.mark.parametrize("held", [1, 14, 15, 16, 300])

@@ -15,10 +15,11 @@ from memodb.memory.backend import FastBackend
 from memodb.memory.packing import packed, unpacked
 
 BACKENDS = [Backend(), *([FastBackend(worth=0)] if importlib.util.find_spec("numba") else [])]
-COUNTS = st.integers(0, 4) | st.sampled_from([14, 15])
-CELLS = st.lists(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS), max_size=40).map(
-    lambda four: np.array(four, np.uint8).ravel()
+COUNTS = st.integers(0, 4) | st.sampled_from([8, 14, 15])
+CELLS = st.integers(0, 10).flatmap(
+    lambda words: st.lists(COUNTS, min_size=16 * words, max_size=16 * words).map(lambda each: np.array(each, np.uint8))
 )
+"""Of whole words, as a row's are."""
 
 
 def two_a_byte(counts: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ from memodb.memory.fast.answering import follows, lookup
 from memodb.memory.fast.ranking import row_starts
 from memodb.memory.fast.reading import documents
 from memodb.memory.fast.runs import diagonals
-from memodb.memory.fast.writing import add, add_many, distinct, ones_with, pack, put_back, subtract, unpack
+from memodb.memory.fast.writing import add, add_many, composed, distinct, ones_with, pack, put_back, subtract, unpack
 
 __all__ = [
     "add",
     "add_many",
+    "composed",
     "diagonals",
     "distinct",
     "documents",

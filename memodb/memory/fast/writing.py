@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise
+from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise, lowest, ones_of
 
-__all__ = ["add", "add_many", "distinct", "ones_with", "pack", "put_back", "subtract", "unpack"]
+__all__ = ["add", "add_many", "composed", "distinct", "ones_with", "pack", "put_back", "subtract", "unpack"]
+
+
+_AT_ONCE = 1024
+"""Symbols that are made together."""
 
 
 @compiled
@@ -271,32 +275,65 @@ def ones_with(
 
 
 @compiled
+def composed(below: Any, width: int, multipliers: Any, length: int) -> Any:
+    """:func:`memodb.memory.codes._along` of a stream: the first ``length`` symbols. Some at a time, each of which takes
+    part in one step: so several are multiplied by one instruction."""
+    found = np.empty(length, dtype=np.uint64)
+    for begin in range(0, length, _AT_ONCE):
+        some = found[begin : begin + _AT_ONCE]
+        some[:] = multipliers[-1]
+        for part in range(multipliers.size - 1):
+            multiplier, parts = multipliers[part], below[begin + part * width :]
+            for i in range(some.size):
+                some[i] += parts[i] * multiplier
+        for i in range(some.size):
+            some[i] = finalise(some[i])
+    return found
+
+
+@compiled
+def _same(symbols: Any, values: Any, documents: Any, i: Any, k: Any) -> Any:
+    return (symbols[k] == symbols[i]) & (values[k] == values[i]) & (documents[k] == documents[i])
+
+
+@compiled
 def distinct(symbols: Any, values: Any, documents: Any) -> Any:
-    """:func:`memodb.memory.pairs.distinct`, the first ones, in their order: by a table of places, by hash."""
-    bits = 4
-    while 1 << bits < 2 * symbols.size:
-        bits += 1
-    table = np.full(1 << bits, -1, dtype=np.int32)
-    found, left = np.empty(symbols.size, dtype=np.int64), 0
-    for i in range(symbols.size):
-        drawn = finalise(
-            symbols[i]
-            ^ np.uint64(values[i]) * np.uint64(0xC2B2AE3D27D4EB4F)
-            ^ np.uint64(documents[i]) * np.uint64(0x9E3779B97F4A7C15)
-        )
-        at = np.int64(drawn >> np.uint64(64 - bits))
-        while table[at] >= 0:
-            k = table[at]
-            if symbols[k] == symbols[i] and values[k] == values[i] and documents[k] == documents[i]:
-                break
-            at = (at + 1) & (table.size - 1)
-        if table[at] < 0:
-            table[at] = i
+    """:func:`memodb.memory.pairs.distinct`, the first ones, in their order: by a table of places, by hash. Where each
+    document stands in one piece it has a table of its own, which stays in a core's cache."""
+    found, left = np.empty(symbols.size + 1, dtype=np.int64), 0  # one more is written than is found
+    ascending = True
+    for i in range(1, symbols.size):
+        ascending &= documents[i - 1] <= documents[i]
+    table, begin = np.empty(64, dtype=np.int32), 0
+    while begin < symbols.size:
+        end = begin + 1 if ascending else symbols.size
+        while end < symbols.size and documents[end] == documents[begin]:
+            end += 1
+        bits = 6
+        while 1 << bits < 4 * (end - begin):
+            bits += 1
+        if table.size < 1 << bits:
+            table = np.empty(1 << bits, dtype=np.int32)
+        table[: 1 << bits] = -1
+        for i in range(begin, end):
+            mixed = symbols[i] ^ np.uint64(values[i]) * np.uint64(0xC2B2AE3D27D4EB4F)
+            mixed ^= np.uint64(documents[i]) * np.uint64(0x9E3779B97F4A7C15)
+            at = np.int64(finalise(mixed) >> np.uint64(64 - bits))
+            k = np.int64(table[at])
+            known = (k >= 0) & _same(symbols, values, documents, i, max(k, 0))
+            while (k >= 0) & ~known:  # another's place, which is seldom: whether it is known is seldom foreseen
+                at = (at + 1) & ((1 << bits) - 1)
+                k = np.int64(table[at])
+                known = (k >= 0) & _same(symbols, values, documents, i, max(k, 0))
+            table[at] = k if known else i
             found[left] = i
-            left += 1
+            left += not known
+        begin = end
     return found[:left].copy()
 
 
+_LOWEST, _EVEN = np.uint64(0x1111111111111111), np.uint64(0x0F0F0F0F0F0F0F0F)
+"""Of a word of sixteen counts: the lowest bit of each, and those of even columns."""
 _LARGER = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
 """Which of the two counts of a byte are 3 or more: 1 the lower, 2 the upper, 3 both."""
 _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtype=np.uint8)
@@ -304,26 +341,45 @@ _SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtyp
 
 
 @compiled
+def _three(word: Any) -> Any:
+    """The lowest bit of each of the sixteen counts of a word that are 3 or more; other bits say nothing."""
+    return word >> np.uint64(2) | word >> np.uint64(3) | word & word >> np.uint64(1)
+
+
+@compiled
+def _taken(words: Any, mask: Any, found: Any, count: Any) -> Any:
+    """Counts of 3 and more under a mask of their lowest bits, into ``found`` behind the first ``count``, one more than
+    there are; how many there are then. Few words have two: the first is taken without a branch."""
+    for word in words:
+        left = _three(word) & mask
+        found[count] = word >> np.uint64(lowest(left) & 63) & np.uint64(15)
+        count += np.int64(left != 0)
+        left &= left - ONE
+        while left:
+            found[count] = word >> np.uint64(lowest(left)) & np.uint64(15)
+            count += 1
+            left &= left - ONE
+    return count
+
+
+@compiled
 def pack(cells: Any) -> Any:
-    """:func:`memodb.memory.packing._pack`, without a branch: each count is written where the next that is 3 or more
-    belongs, and the next writes over one that is less."""
-    low = np.empty(cells.size // 2, dtype=np.uint8)
-    for i in range(low.size):
-        first: Any = np.int64(cells[2 * i])
-        second: Any = np.int64(cells[2 * i + 1])
-        low[i] = min(first & 15, 3) | min(first >> 4, 3) << 2 | min(second & 15, 3) << 4 | min(second >> 4, 3) << 6
-    even = odd = 0
-    for byte in cells:
-        even += byte & 15 >= 3
-        odd += byte >> 4 >= 3
-    more, upper = np.empty(even + odd + 1, dtype=np.uint8), np.empty(odd + 1, dtype=np.uint8)
-    even = odd = 0
-    for byte in cells:
-        more[even], upper[odd] = byte & 15, byte >> 4
-        even += byte & 15 >= 3
-        odd += byte >> 4 >= 3
-    more[even : even + odd] = upper[:odd]
-    return low, more[: even + odd]
+    """:func:`memodb.memory.packing._pack`, sixteen counts at a time."""
+    words = cells.view(np.uint64)
+    low, more = np.empty(words.size, dtype=np.uint32), 0
+    for i in range(words.size):
+        word = words[i]
+        more += ones_of(_three(word) & _LOWEST)
+        four = (word >> np.uint64(2) | word >> np.uint64(3)) & _LOWEST  # at least: these become 3
+        two = (word | four | four << ONE) & np.uint64(0x3333333333333333)
+        two = (two | two >> np.uint64(2)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        two = (two | two >> np.uint64(4)) & np.uint64(0x00FF00FF00FF00FF)
+        two = (two | two >> np.uint64(8)) & np.uint64(0x0000FFFF0000FFFF)
+        low[i] = (two | two >> np.uint64(16)) & np.uint64(0xFFFFFFFF)
+    found = np.empty(more + 1, dtype=np.uint8)
+    even = _taken(words, _LOWEST & _EVEN, found, 0)
+    _taken(words, _LOWEST & ~_EVEN, found, even)
+    return low.view(np.uint8), found[:more]
 
 
 @compiled
