@@ -59,7 +59,8 @@ def connect(
     window : int, optional
         Of a new store: tokens of a provenance window, the shortest span that ``trace`` finds. Default 8.
     segment_tokens : int, optional
-        Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**20.
+        Of a new store: tokens of the first segment; each next one takes twice as many. Default 2**24 (engine
+        kohonen: 2**20).
     engine : {"willshaw", "kohonen"}, optional
         Of a new store: the memory that answers. ``"willshaw"``, the default, never misses and keeps ``false_recall``.
         ``"kohonen"`` is MeMo as published (arXiv 2502.12851), for research and comparison: it has no ``false_recall``,

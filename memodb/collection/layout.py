@@ -2,8 +2,8 @@
 
 A segment takes documents until it holds its share of tokens (``segment_tokens`` for the first, twice as many for each
 next), a function of the documents. Its matrices start small and grow: where a document would break the promise, the
-segment is memorised again with rows for half as many pairs more. So small collections stay small, at any moment at most
-a third of the newest rows is spare, and a collection of N tokens has about log2(N / segment_tokens) segments.
+segment is memorised again with rows for a quarter more pairs. So small collections stay small, at any moment at most a
+fifth of the newest rows is spare, and a collection of N tokens has about log2(N / segment_tokens) segments.
 
 Rejected: a new, larger segment each time one is full. It never memorises twice, but a query of a million tokens then
 reads seven segments instead of one, each with a thinner share of the promise. Rejected: growing to twice the pairs.
@@ -36,8 +36,13 @@ BATCH_TOKENS = 1 << 16
 _BATCH_DOCUMENTS = 1 << 13
 
 _BATCHES_AT_ONCE = 8
-"""Batches whose votes, 64 bytes a token, are added together: a pass over a segment's rows for half a million tokens.
-Twice as many take as long, and more memory."""
+"""Batches whose votes are added together, at least: twice as many take as long in a segment of a million tokens, and
+more memory."""
+
+_BYTES_OF_VOTES = 64 * BATCH_TOKENS
+_SHARE = 4
+"""What votes that are added together may take of memory: this part of what their segment does. All of its rows are gone
+through each time: with a number of batches that is fixed, that would take as long as the square of its size."""
 
 GROWTH, LEAST_GROWTH = 1.25, 1.05
 """Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment."""
@@ -66,8 +71,8 @@ def memorise(memory: Memory, geometry: Geometry, documents: Documents) -> Segmen
 
 def extend(segment: Segment, documents: Documents) -> Segment:
     """The same segment with these documents added, some batches at a time."""
-    every = batches(documents)
-    while group := list(islice(every, _BATCHES_AT_ONCE)):
+    every, most = batches(documents), max(_BATCHES_AT_ONCE, segment.nbytes // _SHARE // _BYTES_OF_VOTES)
+    while group := list(islice(every, most)):
         segment.add(*segment.contributions(group))
     return segment
 

@@ -192,7 +192,7 @@ class WillshawConfiguration(Configuration):
     window: int = 8
     columns: int = 512
     ones: int = 4
-    segment_tokens: int = 1 << 20
+    segment_tokens: int = 1 << 24
 
     def __post_init__(self) -> None:
         self.require_sound()

@@ -394,7 +394,7 @@ class Segment(ABC):
         return digest.hexdigest()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Symbols, counts and correlations as flat host arrays, in a fixed order."""
+        """Symbols, counts and correlations as flat host arrays, in a fixed order: good until the segment is changed."""
         to_host = self.codebook.backend.to_host
         arrays = {"symbols": to_host(self.symbols)}
         for number, matrix in enumerate(self.matrices):
@@ -404,7 +404,7 @@ class Segment(ABC):
         return arrays
 
     def packed(self) -> dict[str, np.ndarray]:
-        """What :meth:`state` gives, in fewer bytes."""
+        """What :meth:`state` gives, in fewer bytes; good as long."""
         return packed(self.codebook.backend, self.state())
 
     def restore(self, arrays: Mapping[str, np.ndarray], tokens: int) -> None:

@@ -36,6 +36,8 @@ _FEW = 128
 """Pairs, or contexts, of which all cells or rows are looked at in one step, because steps take longer than these."""
 _CELLS_OF_A_HIT = 16
 """Cells that counting row by row goes through in the time in which counting pair by pair finds one."""
+_ROOM = 64
+"""The part of a table of large counts that is room for more: it is copied when that is full, not with each document."""
 _NEVER_ADDED = "a memory holds less than the documents it should forget: run check, and rebuild it"
 
 
@@ -144,13 +146,15 @@ class WillshawMatrix:
         self.cells = backend.zeros((rows * columns // 2,), np.uint8)
         self.large = xp.zeros(0, dtype=np.int64)
         self.large_counts = xp.zeros(0, dtype=np.int64)
+        self._table = xp.zeros((2, 0), dtype=np.int64)
         self.presence = backend.zeros((rows, columns // 64), np.uint64)
         self.ones = xp.zeros(rows, dtype=np.int32)
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: counts, table of large counts, presence view and popcounts."""
-        return int(sum(a.nbytes for a in (self.cells, self.large, self.large_counts, self.presence, self.ones)))
+        tables = (self._table,) if self.large.base is self._table else (self.large, self.large_counts)
+        return int(sum(array.nbytes for array in (self.cells, *tables, self.presence, self.ones)))
 
     def counts_of(self, cells: Array) -> Array:
         """Counts of flat cell numbers, any shape: int64 of the same shape."""
@@ -209,17 +213,22 @@ class WillshawMatrix:
         """``ones`` as it would be with the parts added: integer (R,), not to be written to."""
         xp, kernels = self.backend.xp, self._kernels_for(parts)
         words, ones = self.presence.reshape(-1), self.ones
+        fresh = []
         if kernels is not None:
-            words, ones = words.copy(), ones.copy()
-            for part in parts:
-                if isinstance(part, Votes):
-                    kernels.ones_with(words, ones, self.columns, *part.pairs)
+            votes = [part for part in parts if isinstance(part, Votes)]
             parts = [part for part in parts if isinstance(part, Tally)]
-        cells = [self._counted(part).cells for part in parts]
-        fresh = [each[(words[each >> 6] >> (each & 63).astype(np.uint64)) & np.uint64(1) == 0] for each in cells]
+            if sum(part.hits for part in votes) < words.size:
+                fresh = [kernels.fresh(words, self.rows, self.columns, *part.pairs) for part in votes]
+            else:  # then a copy of all words is less than a list of cells
+                words, ones = words.copy(), ones.copy()
+                for part in votes:
+                    kernels.ones_with(words, ones, self.columns, *part.pairs)
+        for each in parts:
+            cells = self._counted(each).cells
+            fresh.append(cells[(words[cells >> 6] >> (cells & 63).astype(np.uint64)) & np.uint64(1) == 0])
         if not fresh:
             return ones
-        distinct = tally(self.backend, xp.concatenate(fresh)).cells if len(fresh) > 1 else fresh[0]
+        distinct = tally(self.backend, xp.concatenate(fresh)).cells
         if not distinct.size:  # cupy.bincount refuses an empty array
             return ones
         return ones + xp.bincount(distinct // self.columns, minlength=self.rows)
@@ -287,7 +296,15 @@ class WillshawMatrix:
 
     def _store_large(self, cells: Array, counts: Array) -> None:
         """Merge cells into the table: those that stay large with their new counts, the others leave it."""
-        xp = self.backend.xp
+        xp, size = self.backend.xp, self.large.size
+        kernels = self.backend.kernels_for(size)
+        if kernels is not None:
+            if self.large.base is not self._table or self._table.shape[1] < size + cells.size:
+                self._table = np.empty((2, size + cells.size + size // _ROOM), dtype=np.int64)
+                self._table[0, :size], self._table[1, :size] = self.large, self.large_counts
+            size = kernels.merge(*self._table, size, cells, counts)
+            self.large, self.large_counts = self._table[:, :size]
+            return
         at = xp.searchsorted(self.large, cells)
         held = xp.zeros(cells.size, dtype=bool)
         inside = xp.flatnonzero(at < self.large.size)
@@ -401,7 +418,7 @@ class WillshawMatrix:
         return least
 
     def state(self) -> dict[str, np.ndarray]:
-        """The counts as host arrays: all that a digest or a tile needs."""
+        """The counts as host arrays, all that a digest or a tile needs: good until they are changed."""
         host = self.backend.to_host
         return {name: host(getattr(self, name)) for name in ("cells", "large", "large_counts")}
 
@@ -417,15 +434,22 @@ class WillshawMatrix:
             raise CorruptStore("a matrix was given counts of another shape")
         if [array.dtype.name for array in (cells, large, large_counts)] != ["uint8", "int64", "int64"]:
             raise CorruptStore("a matrix was given counts of another type")
-        even, odd = np.flatnonzero(cells & np.uint8(LARGE) == LARGE), np.flatnonzero(cells >= LARGE << 4)
-        if not np.array_equal(np.sort(np.concatenate([2 * even, 2 * odd + 1])), large):
-            raise CorruptStore("a matrix was given a table that names other cells than those that count 15 or more")
         if large_counts.size and large_counts.min() < LARGE:
             raise CorruptStore("a matrix was given a table of large counts with a small one in it")
+        kernels = self.backend.kernels_for(cells.size)
+        if kernels is not None:
+            fits = kernels.restored(cells, large, self.presence.reshape(-1), self.ones, self.columns)
+        else:
+            even, odd = np.flatnonzero(cells & np.uint8(LARGE) == LARGE), np.flatnonzero(cells >= LARGE << 4)
+            fits = np.array_equal(np.sort(np.concatenate([2 * even, 2 * odd + 1])), large)
+        if not fits:
+            raise CorruptStore("a matrix was given a table that names other cells than those that count 15 or more")
         to_device = self.backend.to_device
         self.cells[:] = to_device(cells)
         self.large = to_device(large.copy())
         self.large_counts = to_device(large_counts.copy())
+        if kernels is not None:
+            return
         # two bits of each byte, then those of four bytes in one: in half of the time that unpacked counts take
         four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
         four = four.view(np.uint32)

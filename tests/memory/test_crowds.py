@@ -83,7 +83,7 @@ def test_they_are_found_anew_after_every_change(backend: Backend, segments: int)
     assert_as_if_found_again(memory)
     held.subtract(held.contribution(Batch.of(documents(1, 20))))
     assert_as_if_found_again(memory)
-    state, tokens = held.packed(), held.tokens
+    state, tokens = {name: array.copy() for name, array in held.packed().items()}, held.tokens
     held.subtract(more)
     assert_as_if_found_again(memory)
     held.restore(state, tokens)

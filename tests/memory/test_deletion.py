@@ -1,5 +1,6 @@
 """Forgetting is exact: after any history a segment holds the bytes of one that memorised only the survivors."""
 
+import importlib.util
 import itertools
 from typing import Any
 
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from memodb.errors import CorruptStore
 from memodb.memory import Backend, WillshawConfiguration
+from memodb.memory.backend import FastBackend
 from memodb.memory.willshaw import Tally, WillshawMatrix
 from memodb.memory.willshaw_memory import WillshawSegment
+
+BACKENDS = [Backend(), *([FastBackend(worth=0)] if importlib.util.find_spec("numba") else [])]
 
 
 @given(st.data())
@@ -192,21 +196,30 @@ def test_a_segment_comes_back_from_its_state(oracle: Any, data: Any) -> None:
         assert np.array_equal(ours.ones, theirs.ones)
 
 
-def test_a_matrix_refuses_counts_that_contradict_themselves() -> None:
-    matrix = WillshawMatrix(Backend(), 4, 64)
-    cells = np.zeros(128, dtype=np.uint8)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_matrix_refuses_counts_that_contradict_themselves(oracle: Any, backend: Backend) -> None:
+    matrix = WillshawMatrix(backend, 4, 64)
     none = np.zeros(0, dtype=np.int64)
-    before = matrix.state()
-    cells[3] = 15 << 4
+    held = np.zeros(128, dtype=np.uint8)
+    held[100] = 14 << 4 | 3
+    matrix.restore(held, none, none)  # others replace it, and do not come to it
+    before = {name: array.copy() for name, array in [*matrix.state().items(), ("presence", matrix.presence)]}
+    cells = np.zeros(128, dtype=np.uint8)
+    cells[3], cells[5], cells[7], cells[64] = 15 << 4, 15, 14 << 4 | 13, 1
     for arrays in (
         (cells[:-1], none, none),
         (cells, none, none),
         (cells, np.array([7]), none),
-        (cells, np.array([8]), np.array([300])),
+        (cells, np.array([7]), np.array([300])),
+        (cells, np.array([8, 10]), np.array([300, 300])),
+        (cells, np.array([7, 10, 11]), np.array([300, 300, 300])),
+        (cells, np.array([7, 10]), np.array([300, 14])),
     ):
         with pytest.raises(CorruptStore):
             matrix.restore(*arrays)
-    for name, array in matrix.state().items():
-        assert np.array_equal(array, before[name])
-    matrix.restore(cells, np.array([7]), np.array([300]))
-    assert matrix.counts_of(np.array([7, 8])).tolist() == [300, 0]
+    for name, array in before.items():
+        assert np.array_equal(getattr(matrix, name), array)
+    matrix.restore(cells, np.array([7, 10]), np.array([300, 15]))
+    assert matrix.counts_of(np.array([6, 7, 8, 10, 11, 14, 15, 128])).tolist() == [0, 300, 0, 15, 0, 13, 14, 1]
+    assert matrix.ones.tolist() == [4, 0, 1, 0]
+    oracle.assert_views(matrix)

@@ -123,6 +123,19 @@ def test_many_are_counted_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matrix.large_counts[0] == (1 << 31) + 16
 
 
+def test_a_table_that_was_made_anew_is_not_the_one_before() -> None:
+    """Large counts that came by ones, then all at once by others, then by ones again."""
+    ours, theirs = WillshawMatrix(FastBackend(worth=0), 1500, 256), WillshawMatrix(Backend(), 1500, 256)
+    for matrix in (ours, theirs):
+        matrix.add(votes_of([(1, 1, 300)]))
+        held = [array.copy() for array in matrix.state().values()]
+        matrix.add(votes_of([(2, 2, 300), (3, 3, 300)]))
+        matrix.restore(*held)
+        matrix.add(votes_of([(2, 4, 300)]))
+    assert ours.large.size == 12
+    alike(ours, theirs)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), max_size=60), st.booleans())
 @quick
 def test_pairs_are_told_apart_the_same(drawn: list[tuple[int, int, int]], in_order: bool) -> None:

@@ -14,7 +14,20 @@ from memodb.memory.fast.answering import follows, lookup
 from memodb.memory.fast.ranking import row_starts
 from memodb.memory.fast.reading import documents
 from memodb.memory.fast.runs import diagonals
-from memodb.memory.fast.writing import add, add_many, composed, distinct, ones_with, pack, put_back, subtract, unpack
+from memodb.memory.fast.writing import (
+    add,
+    add_many,
+    composed,
+    distinct,
+    fresh,
+    merge,
+    ones_with,
+    pack,
+    put_back,
+    restored,
+    subtract,
+    unpack,
+)
 
 __all__ = [
     "add",
@@ -24,10 +37,13 @@ __all__ = [
     "distinct",
     "documents",
     "follows",
+    "fresh",
     "lookup",
+    "merge",
     "ones_with",
     "pack",
     "put_back",
+    "restored",
     "row_starts",
     "subtract",
     "unpack",

@@ -14,7 +14,20 @@ import numpy as np
 
 from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise, lowest, ones_of
 
-__all__ = ["add", "add_many", "composed", "distinct", "ones_with", "pack", "put_back", "subtract", "unpack"]
+__all__ = [
+    "add",
+    "add_many",
+    "composed",
+    "distinct",
+    "fresh",
+    "merge",
+    "ones_with",
+    "pack",
+    "put_back",
+    "restored",
+    "subtract",
+    "unpack",
+]
 
 
 _AT_ONCE = 1024
@@ -184,6 +197,36 @@ def add_many(
 
 
 @compiled
+def merge(large: Any, large_counts: Any, size: int, cells: Any, counts: Any) -> Any:
+    """:meth:`memodb.memory.willshaw.WillshawMatrix._store_large`, in place: of a table of ``size`` cells, with room for
+    as many more as there may be. How many it has then."""
+    fresh = np.zeros(cells.size, dtype=np.bool_)
+    left, more = size, 0
+    for i in range(cells.size):
+        at = np.searchsorted(large[:size], cells[i])
+        held = at < size and large[at] == cells[i]
+        if held:
+            large_counts[at] = counts[i] if counts[i] >= LARGE else 0  # 0 leaves
+            left = min(left, at) if counts[i] < LARGE else left
+        elif counts[i] >= LARGE:
+            fresh[i] = True
+            more += 1
+    for at in range(left, size):
+        large[left], large_counts[left] = large[at], large_counts[at]
+        left += large_counts[at] > 0
+    # from the end: what stands behind a fresh one moves once, and what stands before all of them not at all
+    at, to = left - 1, left + more - 1
+    for i in range(cells.size - 1, -1, -1):
+        if fresh[i]:
+            while at >= 0 and large[at] > cells[i]:
+                large[to], large_counts[to] = large[at], large_counts[at]
+                at, to = at - 1, to - 1
+            large[to], large_counts[to] = cells[i], counts[i]
+            to -= 1
+    return left + more
+
+
+@compiled
 def put_back(
     cells: Any,
     presence: Any,
@@ -253,6 +296,25 @@ def subtract(
                 presence[cell >> 6] &= ~(np.uint64(old == 1) << np.uint64(cell & 63))
             filled[row] -= emptied
     return beyond[:left].copy()
+
+
+@compiled
+def fresh(
+    presence: Any, rows: int, columns: int, symbols: Any, values: Any, codes: Any, selector: Any, ones: int
+) -> Any:
+    """The cells of the pairs that count 0, as often as they are hit."""
+    rotations = _rotations(symbols, selector, ones, columns)
+    band = rows // ones
+    found, left = np.empty(symbols.size * ones * codes.shape[1] + 1, dtype=np.int64), 0  # one more is written
+    for r in range(ones):
+        for i in range(symbols.size):
+            row = _row(symbols[i], r, selector, band)
+            value, rotation = values[i], np.int64(rotations[i])
+            for j in range(codes.shape[1]):
+                cell = _cell(row, columns, codes[value, j], rotation)
+                found[left] = cell
+                left += presence[cell >> 6] >> np.uint64(cell & 63) & ONE == np.uint64(0)
+    return found[:left].copy()
 
 
 @compiled
@@ -405,4 +467,29 @@ def unpack(low: Any, more: Any, cells: Any) -> Any:
             if large & 2:
                 cells[i] += (more[odd] - 3) << 4
                 odd += 1
+    return True
+
+
+@compiled
+def restored(cells: Any, large: Any, presence: Any, filled: Any, columns: int) -> Any:
+    """The presence view and the popcounts that follow from counts; whether the table of large ones names all that count
+    15, else nothing is changed."""
+    words, known = cells.view(np.uint64), 0
+    for i in range(words.size):
+        word = words[i]
+        full = word & word >> np.uint64(1) & word >> np.uint64(2) & word >> np.uint64(3) & _LOWEST
+        while full:
+            if known == large.size or large[known] != 16 * i + (lowest(full) >> 2):
+                return False
+            known += 1
+            full &= full - ONE
+    if known != large.size:
+        return False
+    filled[:] = 0
+    for i in range(presence.size):
+        bits = np.uint64(0)
+        for part in range(4):
+            bits |= _counted(words[4 * i + part]) << np.uint64(16 * part)
+        presence[i] = bits
+        filled[i // (columns // 64)] += ones_of(bits)
     return True
