@@ -164,9 +164,7 @@ def window_symbols(tokens: Array, keys: ContextKeys, kernels: ModuleType | None 
     return _along(_along(tokens.astype(np.uint64), 1, keys.token, kernels), 1, keys.window, kernels)
 
 
-def select_rows(
-    symbols: Array, multipliers: np.ndarray, rows: int, ones: int, columns: int
-) -> tuple[list[Array], Array]:
+def select_rows(symbols: Array, multipliers: Array, rows: int, ones: int, columns: int) -> tuple[Array, Array]:
     """The key of a context: its rows, one in each of ``ones`` equal bands, and the rotation of its values.
 
     Bands make the rows distinct: with rows drawn freely a small matrix would give some contexts the same row twice and
@@ -184,19 +182,21 @@ def select_rows(
 
     Returns
     -------
-    list of int64 (n,)
-        ``ones`` arrays of row numbers, one a band.
+    rows : int64 (ones, n)
+        Row numbers, one a band.
     rotation : int64 (n,)
         Offset of the value's columns, 0..columns-1.
     """
     band = rows // ones
-    numbers: list[Array] = []
-    for multiplier in multipliers[:-1]:
-        word = finalise(symbols * multiplier + multipliers[-1])
-        numbers += [word >> np.uint64(32), word & np.uint64(0xFFFFFFFF)]
+    words = finalise(symbols * multipliers[:-1, None] + multipliers[-1])
+    # of each word the upper half, then the lower one: on every machine that is served the lower lies first
+    halves = words.view(np.uint32).reshape(*words.shape, 2)[:, :, ::-1]
+    numbers = halves.transpose(0, 2, 1).reshape(2 * len(words), symbols.size)
     # multiply and shift maps 32 bits evenly onto the band without a division (Lemire 2019)
-    chosen = [((numbers[i] * np.uint64(band)) >> np.uint64(32)).astype(np.int64) + i * band for i in range(ones)]
-    return chosen, (numbers[ones] & np.uint64(columns - 1)).astype(np.int64)
+    chosen = ((numbers[:ones].astype(np.uint64) * np.uint64(band)) >> np.uint64(32)).astype(np.int64)
+    for i in range(1, ones):
+        chosen[i] += i * band
+    return chosen, (numbers[ones] & np.uint32(columns - 1)).astype(np.int64)
 
 
 def block_codes(items: Array, multipliers: np.ndarray, columns: int, ones: int) -> Array:

@@ -52,10 +52,10 @@ class CodeTable:
 
     def pairs(self, words: Array) -> Array:
         """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""
-        by_block = words.reshape(words.shape[0], self.codes.shape[1], self.block // 64)
-        ones: Array = self._bits(by_block[:, 0]).sum(axis=1).astype(np.int64)
-        ones *= self._bits(by_block[:, 1]).sum(axis=1).astype(np.int64)
-        return ones
+        each = self.block // 64
+        bits = self._bits(words[:, : 2 * each]).reshape(words.shape[0], 2, self.block)
+        ones: Array = bits.sum(axis=2, dtype=np.int64)
+        return ones[:, 0] * ones[:, 1]
 
     def decode(self, words: Array) -> tuple[Array, Array]:
         """Items all of whose columns are set.
@@ -80,6 +80,10 @@ class CodeTable:
         # A pair of columns names a few items, each tested by itself; where there are many pairs, all items are, at
         # once.
         each = xp.ceil(pairs * (self.codes.shape[0] / self.block**2 + 1))
+        if float(each.sum()) <= self.codes.shape[0] // 2:
+            row, item = self._decode_part(words, possible)
+            order = xp.argsort(row * self.codes.shape[0] + item)
+            return row[order], item[order]
         crowded = each > self.codes.shape[0] // 2
         parts = [self._decode_part(words, rows) for rows in self._parts(possible[~crowded], each[~crowded])]
         parts += [
@@ -114,11 +118,11 @@ class CodeTable:
         return rows[place], item
 
     def _bits(self, block_words: Array) -> Array:
-        """The bits of one block: uint8 (n, c/q)."""
+        """The bits of one block, or of several: uint8 (n, c/q) each."""
         xp = self.backend.xp
         # flat and reshaped: cupy.unpackbits knows no axis
         flat = xp.ascontiguousarray(block_words).reshape(-1).view(np.uint8)
-        bits: Array = xp.unpackbits(flat, bitorder="little").reshape(block_words.shape[0], self.block)
+        bits: Array = xp.unpackbits(flat, bitorder="little").reshape(block_words.shape[0], block_words.shape[1] * 64)
         return bits
 
     def _decode_part(self, words: Array, rows: Array) -> tuple[Array, Array]:

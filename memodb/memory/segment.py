@@ -54,7 +54,8 @@ class Codebook:
         self.contexts = ContextKeys.derive(self.keys, c.heads, c.layers, c.window)
         self.key_ones = (*c.layer_ones, c.provenance_ones)
         self.selectors = tuple(
-            self.keys.multipliers(f"rows {index}", ones // 2 + 1) for index, ones in enumerate(self.key_ones)
+            backend.to_device(self.keys.multipliers(f"rows {index}", ones // 2 + 1))
+            for index, ones in enumerate(self.key_ones)
         )
         self._documents = self.keys.multipliers("documents", c.ones // 2 + 1)
 
@@ -63,7 +64,7 @@ class Codebook:
         c = self.configuration
         return block_codes(symbols, self._documents, c.columns, c.ones)
 
-    def keys_of(self, index: int, symbols: Array, rows: int) -> tuple[list[Array], Array]:
+    def keys_of(self, index: int, symbols: Array, rows: int) -> tuple[Array, Array]:
         """Rows and rotation of context symbols in counting matrix ``index`` (a layer, or the last: provenance)."""
         return select_rows(symbols, self.selectors[index], rows, self.key_ones[index], self.configuration.columns)
 

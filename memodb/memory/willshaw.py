@@ -328,12 +328,12 @@ class WillshawMatrix:
             large, large_counts = merged
         self.large, self.large_counts = large, large_counts
 
-    def read(self, rows: list[Array], rotation: Array) -> Array:
+    def read(self, rows: Array, rotation: Array) -> Array:
         """Columns that all rows of each context have set, rotated back to the codes' own places.
 
         Parameters
         ----------
-        rows : list of int64 (n,)
+        rows : int64 (s, n)
         rotation : int64 (n,)
 
         Returns
@@ -342,25 +342,25 @@ class WillshawMatrix:
         """
         xp = self.backend.xp
         if rotation.size <= _FEW:
-            common, *others = self.presence[xp.stack(rows)]
+            common, *others = self.presence[rows]
         else:
             common, others = self.presence[rows[0]], (self.presence[row] for row in rows[1:])
         for other in others:
             common &= other
         words = self.columns // 64
         shift = (rotation & 63).astype(np.uint64)[:, None]
-        context = xp.arange(rotation.size)[:, None]
-        place = (xp.arange(words) + (rotation >> 6)[:, None]) & (words - 1)
-        low, high = common[context, place], common[context, (place + 1) & (words - 1)]
+        every = xp.arange(words)
+        low = common[xp.arange(rotation.size)[:, None], (every + (rotation >> 6)[:, None]) & (words - 1)]
+        high = low[:, (every + 1) & (words - 1)]
         # (high << 1) << (63 - shift) is high << (64 - shift) without the undefined shift by 64
         return (low >> shift) | ((high << np.uint64(1)) << (np.uint64(63) - shift))
 
-    def support(self, rows: list[Array], columns: Array) -> Array:
+    def support(self, rows: Array, columns: Array) -> Array:
         """Least count over the s*q cells of each pair: never below the number of documents that stored it.
 
         Parameters
         ----------
-        rows : list of int64 (n,)
+        rows : int64 (s, n)
         columns : int64 (n, q)
 
         Returns
@@ -369,7 +369,7 @@ class WillshawMatrix:
         """
         xp = self.backend.xp
         if columns.shape[0] <= _FEW:
-            low = self._small_counts(xp.stack(rows)[:, :, None] * self.columns + columns).min(axis=(0, 2))
+            low = self._small_counts(rows[:, :, None] * self.columns + columns).min(axis=(0, 2))
         else:
             low = xp.full(columns.shape[0], LARGE, dtype=np.uint8)
             for row in rows:
@@ -381,16 +381,16 @@ class WillshawMatrix:
             # only where every cell is large can the least count be
             beyond = xp.flatnonzero(low == LARGE)
             if beyond.size:
-                flat = xp.stack([row[beyond, None] * self.columns + columns[beyond] for row in rows])
+                flat = rows[:, beyond, None] * self.columns + columns[beyond]
                 least[beyond] = self.counts_of(flat).min(axis=(0, 2))
         return least
 
-    def support_in_crowds(self, rows: list[Array], rotation: Array, place: Array, codes: Array) -> Array:
+    def support_in_crowds(self, rows: Array, rotation: Array, place: Array, codes: Array) -> Array:
         """As :meth:`support`, for many pairs of few contexts: by the least count of each column over a context's rows.
 
         Parameters
         ----------
-        rows : list of int64 (m,)
+        rows : int64 (s, m)
             Of the contexts.
         rotation : int64 (m,)
         place : int64 (n,)
@@ -414,7 +414,7 @@ class WillshawMatrix:
         least = low.astype(np.int64)
         beyond = xp.flatnonzero(low == LARGE)
         if beyond.size:
-            least[beyond] = self.support([row[place[beyond]] for row in rows], where[beyond])
+            least[beyond] = self.support(rows[:, place[beyond]], where[beyond])
         return least
 
     def state(self) -> dict[str, np.ndarray]:

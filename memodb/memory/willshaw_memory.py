@@ -84,7 +84,7 @@ class Reading:
     """
 
     segment: WillshawSegment
-    keys: list[tuple[list[Array], Array]]
+    keys: list[tuple[Array, Array]]
     agreed: list[Array]
 
     def candidates(self, level: int, contexts: Array) -> tuple[Array, Array]:
@@ -118,11 +118,10 @@ class Reading:
         supports: list[Array] = []
         for matrix, (rows, rotation) in zip(self.segment.layers[layers], self.keys[layers], strict=False):
             if crowded:
-                context_rows, turns = [row[distinct] for row in rows], rotation[distinct]
-                least = matrix.support_in_crowds(context_rows, turns, place, codes)
+                least = matrix.support_in_crowds(rows[:, distinct], rotation[distinct], place, codes)
             else:
                 columns = select_columns(codes, rotation[contexts], matrix.columns)
-                least = matrix.support([row[contexts] for row in rows], columns)
+                least = matrix.support(rows[:, contexts], columns)
             supports.append(least)
         return xp.stack(supports)
 

@@ -85,7 +85,7 @@ def test_support_is_the_least_count_however_large(data: Any) -> None:
     rows = [rng.integers(0, 3, 40), rng.integers(3, 6, 40)]
     columns = rng.integers(0, 64, (40, 3))
     expected = [min(int(truth[row[i], j]) for row in rows for j in columns[i]) for i in range(40)]
-    assert matrix.support(rows, columns).tolist() == expected
+    assert matrix.support(np.stack(rows), columns).tolist() == expected
 
 
 SMALL = WillshawConfiguration(vocabulary=4, heads=2, layers=1, false_recall=0.5, window=2, columns=256, ones=2)

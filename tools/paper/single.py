@@ -206,7 +206,7 @@ class Counting:
         self._tokens = CodeTable(self.backend, codes, shape.columns)
         self.matrix = WillshawMatrix(self.backend, shape.rows, shape.columns)
 
-    def _keys(self, contexts: Ids) -> tuple[list[Ids], Ids]:
+    def _keys(self, contexts: Ids) -> tuple[Ids, Ids]:
         symbols = context_symbols(contexts, self._contexts)[1]
         return select_rows(symbols, self._selectors, self.shape.rows, self.shape.key_ones, self.shape.columns)
 
@@ -220,7 +220,7 @@ class Counting:
         rows, rotation = self._keys(contexts)
         place, token = self._tokens.decode(self.matrix.read(rows, rotation))
         columns = select_columns(self._tokens.codes[token], rotation[place], self.shape.columns)
-        support = self.matrix.support([row[place] for row in rows], columns)
+        support = self.matrix.support(rows[:, place], columns)
         order = np.lexsort((token, -support, place))
         answered, first = np.unique(place[order], return_index=True)
         found = np.full(len(contexts), -1)
