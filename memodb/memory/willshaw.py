@@ -277,16 +277,16 @@ class WillshawMatrix:
     def _store(self, cells: Array, old: Array, new: Array) -> None:
         """Write new counts of distinct, ascending cells, and everything that follows from them."""
         xp = self.backend.xp
-        small = xp.minimum(new, LARGE).astype(np.uint8)
-        for half, kept in ((0, 0xF0), (1, 0x0F)):  # of each byte one count at a time
-            chosen = xp.flatnonzero((cells & 1) == half)
-            where = cells[chosen] >> 1
-            self.cells[where] = (self.cells[where] & np.uint8(kept)) | (small[chosen] << np.uint8(4 * half))
+        # scatter_add is the one scatter that NumPy and CuPy share, of words of 32 or 64 bits: a count that stays within
+        # its four bits can be changed by adding to a word of sixteen, which wraps around where the change is negative
+        change = (xp.minimum(new, LARGE) - xp.minimum(old, LARGE)).view(np.uint64)
+        place = ((cells & 15) << 2).astype(np.uint64)
+        self.backend.scatter_add(self.cells.view(np.uint64), cells >> 4, change << place)
         beyond = (old >= LARGE) | (new >= LARGE)
         if bool(beyond.any()):
             self._store_large(cells[beyond], new[beyond])
         # Every cell appears once, so a bit that changes was clear (or set) before: adding and subtracting powers of two
-        # then is OR and AND NOT, and scatter_add is the one scatter that NumPy and CuPy share.
+        # then is OR and AND NOT.
         for changed, sign in (((old == 0) & (new > 0), 1), ((old > 0) & (new == 0), -1)):
             where = cells[changed]
             if where.size:
