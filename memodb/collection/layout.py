@@ -2,8 +2,9 @@
 
 A segment takes documents until it holds its share of tokens (``segment_tokens`` for the first, twice as many for each
 next), a function of the documents. Its matrices start small and grow: where a document would break the promise, the
-segment is memorised again with rows for a quarter more pairs. So small collections stay small, at any moment at most a
-fifth of the newest rows is spare, and a collection of N tokens has about log2(N / segment_tokens) segments.
+segment is memorised again with rows for a quarter more pairs, where documents come in bulk for a few more. So small
+collections stay small, at any moment at most a fifth of the newest rows is spare, and a collection of N tokens has
+about log2(N / segment_tokens) segments.
 
 Rejected: a new, larger segment each time one is full. It never memorises twice, but a query of a million tokens then
 reads seven segments instead of one, each with a thinner share of the promise. Rejected: growing to twice the pairs.
@@ -21,12 +22,11 @@ from memodb.memory import Batch, Contribution, Geometry, Memory, Segment, first_
 
 __all__ = [
     "BATCH_TOKENS",
-    "GROWTH",
-    "LEAST_GROWTH",
     "batches",
     "canonical_segment",
     "extend",
     "grown_segment",
+    "growth",
     "memorise",
 ]
 
@@ -44,8 +44,11 @@ _SHARE = 4
 """What votes that are added together may take of memory: this part of what their segment does. All of its rows are gone
 through each time: with a number of batches that is fixed, that would take as long as the square of its size."""
 
-GROWTH, LEAST_GROWTH = 1.25, 1.05
-"""Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment."""
+_GROWTH, _LEAST_GROWTH = 1.25, 1.04
+"""Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment, and
+in bulk: where so many come at a time, it is memorised anew nearly each time, whatever room there is."""
+_BULK, _BULK_SHARE = 1 << 14, 64
+"""Tokens that come in bulk, and the part of their segment that they are, at least."""
 
 Documents = Iterable[tuple[int, np.ndarray]]
 
@@ -75,6 +78,21 @@ def extend(segment: Segment, documents: Documents) -> Segment:
     while group := list(islice(every, most)):
         segment.add(*segment.contributions(group))
     return segment
+
+
+def growth(tokens: int, fresh: int, room: int) -> float:
+    """Pairs that a segment is to have room for, over those that it must hold.
+
+    Parameters
+    ----------
+    tokens, fresh : int
+        That it will hold, and those of them that come.
+    room : int
+        The most tokens that it ever holds.
+    """
+    if fresh >= max(_BULK, tokens // _BULK_SHARE):
+        return _LEAST_GROWTH
+    return min(_GROWTH, max(_LEAST_GROWTH, room / max(1, tokens)))
 
 
 def grown_segment(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from memodb.catalog import DocumentRow, documents
-from memodb.collection.layout import GROWTH, LEAST_GROWTH, batches, grown_segment
+from memodb.collection.layout import batches, grown_segment, growth
 from memodb.collection.records import StagedDocument
 from memodb.errors import CorruptStore, InvalidInput
 from memodb.memory import Contribution, Memory, Segment, first_geometry
@@ -131,7 +131,7 @@ def _sum(collection: Collection, memory: Memory, segment_id: str, change: Change
     if not change.add or segment.holds(change.add):
         return
     room = collection.configuration.room(segment.geometry.ordinal)
-    headroom = min(GROWTH, max(LEAST_GROWTH, room / max(1, change.tokens)))
+    fresh = sum(contribution.tokens for contribution in change.add)
 
     def staying() -> Iterator[tuple[int, np.ndarray]]:
         if not change.is_new:
@@ -139,7 +139,7 @@ def _sum(collection: Collection, memory: Memory, segment_id: str, change: Change
                 stored = documents.stream_segment(session, collection.id, segment_id, at=collection.as_of)
                 yield from collection.symbolised(item for item in stored if item[0] not in change.outgoing)
 
-    change.replacement = grown_segment(memory, segment, staying, change.add, headroom)
+    change.replacement = grown_segment(memory, segment, staying, change.add, growth(change.tokens, fresh, room))
     change.subtract, change.add = [], []
 
 

@@ -130,3 +130,14 @@ def test_any_documents_find_a_segment_that_holds(oracle: Any, data: Any) -> None
     assert layout.grown_segment(memory, full, stream, [], 2.0).holds()
     arriving = [full.contribution(oracle.batch_of(world.documents))]
     assert layout.grown_segment(memory, full, lambda: iter(()), arriving, 2.0).holds()
+
+
+def test_a_segment_grows_by_a_quarter_but_in_bulk_by_little() -> None:
+    """Singly and in bulk, in large segments and small ones, and where little more fits."""
+    everything = 1 << 24
+    assert layout.growth(1_000_000, 1000, everything) == 1.25
+    assert layout.growth(2000, 1000, everything) == 1.25
+    assert 1 < layout.growth(1_000_000, 300_000, everything) < 1.05
+    assert layout.growth(10_000_000, 20_000, everything) == 1.25
+    assert layout.growth(1_000_000, 1000, 1_100_000) == 1.1
+    assert 1 < layout.growth(1_000_000, 1000, 1_000_000) < 1.05

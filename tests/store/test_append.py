@@ -316,6 +316,24 @@ def test_batches_are_bounded_in_characters(fresh: Callable[..., memodb.Store], m
     assert [result.appended for result in told] == [3, 6]
 
 
+def test_batches_grow_with_what_a_stream_has_stored(
+    fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of it, between two bounds."""
+    monkeypatch.setattr("memodb.collection.streams._BATCH_CHARACTERS", 10_000)
+    monkeypatch.setattr("memodb.collection.streams._MOST_CHARACTERS", 30_000)
+    told: list[memodb.AppendResult] = []
+    with fresh() as db:
+        db.append_many(("x " * 500 for _ in range(300)), progress=told.append)
+    stored = [0, *(result.characters for result in told)]
+    steps = np.diff(stored)
+    assert steps[:4].tolist() == [10_000, 10_000, 10_000, 10_000]
+    for before, step in zip(stored[:-1], steps[:-1], strict=False):
+        assert 0 <= step - min(max(10_000, before // 4), 30_000) < 1000
+    assert steps.max() == 30_000
+    assert stored[-1] == 300_000
+
+
 def test_an_error_of_the_iterable_goes_through(fresh: Callable[..., memodb.Store]) -> None:
     def records() -> Any:
         yield "one"
