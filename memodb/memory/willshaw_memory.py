@@ -197,7 +197,7 @@ class WillshawMemory(Memory):
         cells = (sum(geometry.rows) + geometry.provenance_rows) * self.configuration.columns
         nbytes = cells * 5 // 8  # four bits of a count, and one of the presence view
         if nbytes > _SMALL:  # asking takes longer than allocating little
-            advice = "nothing was changed; use one with more, or a store with smaller segments (segment_tokens) or fewer layers"
+            advice = "nothing was changed; use one with more, or a store with smaller segments or fewer layers"
             self.backend.require_room(nbytes, f"a segment of {cells:,} cells", advice)
         return WillshawSegment(self.codebook, geometry)
 
