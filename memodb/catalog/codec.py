@@ -180,12 +180,11 @@ def _leb128(number: int) -> bytes:
 
 def _read_leb128(blob: bytes) -> tuple[int, int]:
     """The number that starts at byte 1 of `blob`, and the position after it."""
-    number = shift = 0
-    for byte in blob[1:6]:
-        number |= (byte & 127) << shift
+    number = 0
+    for place, byte in enumerate(blob[1:6]):
+        number |= (byte & 127) << 7 * place
         if byte < 128:
-            if byte == 0 and shift:  # a longer spelling of a number: two encodings of one array
+            if byte == 0 and place:  # a longer spelling of a number: two encodings of one array
                 break
-            return number, shift // 7 + 2
-        shift += 7
+            return number, place + 2
     raise CorruptStore("a stored document is damaged: its count is unreadable")

@@ -5,9 +5,8 @@ Provenance is not encrypted: it is searched by, and goes with the row. Keys are 
 them and destroyed after the commit that removes it, so that a crash leaves keys without documents, never the reverse.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ __all__ = ["KEYS", "TOKENS", "damaged", "intact", "lock", "lock_packed", "opened
 KEYS: Final = "memodb_keys"
 """Where a session carries its key service."""
 
-_NUMBERS: Final = {"tokens": 1, "text": 2}
+_TOKENS, _TEXT = 1, 2
 """The numbers of AES-GCM: a key encrypts these two things, once each."""
 
 _AT_A_TIME = 64
@@ -40,7 +39,6 @@ TOKENS: Final = (
 )
 """What `intact` needs of a row."""
 
-T = TypeVar("T")
 Content = tuple[npt.NDArray[np.integer], str | None]
 
 
@@ -85,8 +83,8 @@ def lock_packed(
         rows.append(
             {
                 "key": name,
-                "tokens": encrypt(key, _NUMBERS["tokens"], tokens, about),
-                "text": None if text is None else encrypt(key, _NUMBERS["text"], text, about),
+                "tokens": encrypt(key, _TOKENS, tokens, about),
+                "text": None if text is None else encrypt(key, _TEXT, text, about),
             }
         )
     return rows
@@ -103,12 +101,13 @@ def opened(
     rows : rows with the attributes ``place``, ``key``, ``tokens`` and ``text``
         As SQLite stores them; ``tokens`` or ``text`` may be missing from the query.
     """
-    for part, keys in _parts(session, rows):
+    keys = service(session)
+    for part in chunks(rows, _AT_A_TIME):
         fields = part[0]._fields
-        tokens, texts = (
-            _decrypted(keys, part, name) if name in fields else [None] * len(part) for name in ("tokens", "text")
-        )
-        yield from zip(part, _read(decode_tokens, tokens), _read(decode_text, texts), strict=True)
+        read = [(_tokens_of if "tokens" in fields else _nothing), (_text_of if "text" in fields else _nothing)]
+        for row, key in zip(part, _keys(keys, [row.key for row in part]), strict=True):
+            tokens, text = (_attempt(each, key, row) for each in read)
+            yield row, tokens, text
 
 
 def intact(session: Session, rows: Iterable[Any]) -> Iterator[tuple[Any, npt.NDArray[np.int32]]]:
@@ -119,11 +118,13 @@ def intact(session: Session, rows: Iterable[Any]) -> Iterator[tuple[Any, npt.NDA
     CorruptStore
         A row is not as it was written, its key is gone, or its array does not decode.
     """
-    for part, keys in _parts(session, rows):
-        for row, tokens in zip(part, _read(decode_tokens, _decrypted(keys, part, "tokens")), strict=True):
+    keys = service(session)
+    for part in chunks(rows, _AT_A_TIME):
+        for row, key in zip(part, _keys(keys, [row.key for row in part]), strict=True):
             if row.damaged:
                 raise damaged(row)
-            if not isinstance(tokens, np.ndarray):
+            tokens = _attempt(_tokens_of, key, row)
+            if isinstance(tokens, CorruptStore):
                 raise damaged(row) from tokens
             yield row, tokens
 
@@ -133,19 +134,13 @@ def damaged(row: Any) -> CorruptStore:
     return CorruptStore(f"the row of document {row.id!r} is damaged: run `memodb check`")
 
 
-def _parts(session: Session, rows: Iterable[Any]) -> Iterator[tuple[list[Any], list[bytes | CorruptStore | None]]]:
-    """Rows, some at a time, and their keys."""
-    keys = service(session)
-    for part in chunks(rows, _AT_A_TIME):
-        yield part, _keys(keys, [row.key if isinstance(row.key, bytes) else b"" for row in part])
-
-
-def _keys(keys: KeyService, names: list[bytes]) -> list[bytes | CorruptStore | None]:
+def _keys(keys: KeyService, names: list[Any]) -> list[bytes | CorruptStore | None]:
+    sound = [name if isinstance(name, bytes) else b"" for name in names]
     try:
-        return list(keys.read(names))
+        return list(keys.read(sound))
     except CorruptStore:  # one of them: which?
         found: list[bytes | CorruptStore | None] = []
-        for name in names:
+        for name in sound:
             try:
                 found += keys.read([name])
             except CorruptStore as exc:
@@ -153,38 +148,33 @@ def _keys(keys: KeyService, names: list[bytes]) -> list[bytes | CorruptStore | N
         return found
 
 
-def _decrypted(
-    keys: list[bytes | CorruptStore | None], rows: list[Any], name: Literal["tokens", "text"]
-) -> list[bytes | CorruptStore | None]:
-    """What a column holds, still packed: one step for all rows, which takes half as long as row by row. None for a text
-    that is not kept."""
-    found: list[bytes | CorruptStore | None] = []
-    for key, row, stored in zip(keys, rows, map(attrgetter(name), rows), strict=True):
-        if stored is None and name == "text":
-            found.append(None)
-        elif isinstance(key, CorruptStore):
-            found.append(key)
-        elif key is None:
-            found.append(CorruptStore("its key was destroyed or lost: it cannot be read any more"))
-        elif not isinstance(stored, bytes):
-            found.append(CorruptStore("a stored document is damaged: its bytes are missing"))
-        else:
-            try:
-                found.append(decrypt(key, _NUMBERS[name], stored, _about(row.place)))
-            except CorruptStore as exc:
-                found.append(exc)
-    return found
+def _attempt(read: Any, key: bytes | CorruptStore | None, row: Any) -> Any:
+    try:
+        if isinstance(key, CorruptStore):
+            raise key
+        return read(key, row)
+    except CorruptStore as exc:
+        return exc
 
 
-def _read(
-    unpack: Callable[[bytes], T], packed: Iterable[bytes | CorruptStore | None]
-) -> Iterator[T | CorruptStore | None]:
-    """What was packed, one at a time in memory: a document may be large."""
-    for each in packed:
-        try:
-            yield unpack(each) if isinstance(each, bytes) else each
-        except CorruptStore as exc:
-            yield exc
+def _tokens_of(key: bytes | None, row: Any) -> npt.NDArray[np.int32]:
+    return decode_tokens(_decrypted(key, _TOKENS, row, row.tokens))
+
+
+def _nothing(key: bytes | None, row: Any) -> None:
+    """Of a column that the query does not have."""
+
+
+def _text_of(key: bytes | None, row: Any) -> str | None:
+    return None if row.text is None else decode_text(_decrypted(key, _TEXT, row, row.text))
+
+
+def _decrypted(key: bytes | None, number: int, row: Any, stored: Any) -> bytes:
+    if key is None:
+        raise CorruptStore("its key was destroyed or lost: it cannot be read any more")
+    if not isinstance(stored, bytes):
+        raise CorruptStore("a stored document is damaged: its bytes are missing")
+    return decrypt(key, number, stored, _about(row.place))
 
 
 def _about(place: int) -> bytes:

@@ -12,7 +12,6 @@ apart.
 
 import functools
 import hashlib
-import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -30,20 +29,10 @@ _UNSEALED: Final = {"seal", "version", "segment_id", "state", "erasure_id"}
 _DIALECT: Final = DefaultDialect()
 
 
-class _Packing(threading.local):
-    """One packer a thread: making one takes as long as packing a row."""
-
-    def __init__(self) -> None:
-        self.packer = msgpack.Packer()
-
-
-_packing = _Packing()
-
-
 def seal(*values: int | float | str | bytes | None) -> bytes:
     """The seal of a row: BLAKE2b of its values as SQLite stores them, in the order of the columns; 8 bytes."""
     # msgpack tells text from bytes and numbers, and where one value ends: no two rows are written alike
-    return hashlib.blake2b(_packing.packer.pack(values), digest_size=8).digest()
+    return hashlib.blake2b(msgpack.packb(values), digest_size=8).digest()
 
 
 def sealed_columns(table: Table) -> list[str]:

@@ -14,7 +14,7 @@ Appending is 6 % faster, and a store of documentation takes 180 bytes of memory 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 
@@ -47,8 +47,11 @@ through each time: with a number of batches that is fixed, that would take as lo
 _GROWTH, _LEAST_GROWTH = 1.25, 1.04
 """Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment, and
 in bulk: where so many come at a time, it is memorised anew nearly each time, whatever room there is."""
-_BULK, _BULK_SHARE = 1 << 14, 64
-"""Tokens that come in bulk, and the part of their segment that they are, at least."""
+_BULK, _BULK_SHARE = 1 << 14, 20
+"""Tokens that come in bulk, and the part of their segment that they are, at least: more than the less room holds."""
+
+_SPARE = 0.005
+"""Pairs, by those it holds, that a tight segment is given more with each attempt."""
 
 Documents = Iterable[tuple[int, np.ndarray]]
 
@@ -137,15 +140,12 @@ def grown_segment(
 def canonical_segment(memory: Memory, ordinal: int, tokens: int, documents: Callable[[], Documents]) -> Segment:
     """The tight segment of a set of documents: a function of them, the seed and the configuration alone.
 
-    Laid out for their number of tokens, then three times fitted to the fill that was measured (how unevenly rows fill
-    depends on how many there are, so each fit is nearer); should the tight fit miss the promise by a hair, by 1 % more
-    rows until it is kept.
+    Laid out for their number of tokens, fitted to the fill that was measured, and again, now from near, with half a
+    percent more pairs each time until the promise is kept.
     """
     segment = memorise(memory, first_geometry(memory.configuration, ordinal, max(1, tokens)), documents())
-    for _ in range(3):
-        segment = memorise(memory, segment.fitted(1.0), documents())
-    spare = 1.0
-    while not segment.holds():
-        spare *= 1.01
-        segment = memorise(memory, segment.fitted(spare), documents())
+    for attempt in count():
+        segment = memorise(memory, segment.fitted(1 + _SPARE * attempt), documents())
+        if attempt and segment.holds():
+            break
     return segment

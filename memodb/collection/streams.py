@@ -15,11 +15,11 @@ from memodb.text import check_text
 
 __all__ = ["AppendResult", "append_many", "export"]
 
-_BATCH_CHARACTERS, _MOST_CHARACTERS = 1 << 20, 1 << 23
-_BATCH_SHARE = 4
-"""A batch has this part of what the stream has stored, between the two: a segment grows with nearly every batch, and is
+_CHARACTERS, _RECORDS = (1 << 20, 1 << 23), (1 << 11, 1 << 14)
+"""Fewest and most of a batch."""
+_SHARE = 4
+"""A batch has this part of what the stream has stored, between these: a segment grows with nearly every batch, and is
 memorised anew; in batches of one size, that would take as long as the square of the stream's."""
-_BATCH_RECORDS = 2048
 _EXPORTED_AT_ONCE = 256
 
 
@@ -68,7 +68,7 @@ def append_many(
             raise
         batch.append(record)
         size += len(record.text)
-        if size >= _enough(result) or len(batch) >= _BATCH_RECORDS:
+        if size >= _enough(result.characters, _CHARACTERS) or len(batch) >= _enough(result.appended, _RECORDS):
             result = _flush(collection, batch, delivery, result)
             batch, size = [], 0
             if progress is not None:
@@ -80,9 +80,10 @@ def append_many(
     return result
 
 
-def _enough(result: AppendResult) -> int:
-    """Characters of the next batch."""
-    return min(max(_BATCH_CHARACTERS, result.characters // _BATCH_SHARE), _MOST_CHARACTERS)
+def _enough(stored: int, bounds: tuple[int, int]) -> int:
+    """Characters, or records, of the next batch, by those that the stream has stored."""
+    fewest, most = bounds
+    return min(max(fewest, stored // _SHARE), most)
 
 
 def _stored(number: int, result: AppendResult) -> str:

@@ -38,6 +38,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from memodb.memory.backend import Array
 from memodb.memory.configuration import (
     FIRST_CAPACITY,
@@ -61,6 +63,7 @@ __all__ = [
     "measured_pass_rate",
     "pass_rate_limit",
     "rows_for",
+    "rows_refitted",
     "stored_pairs",
 ]
 
@@ -85,9 +88,11 @@ def measured_pass_rate(ones_per_row: Array, key_ones: int, columns: int, value_o
     ----------
     ones_per_row : integer (R,)
         Cells above zero in each row; bands are equal runs of rows.
+    value_ones : int
+        q, a power of two.
     """
     density = ones_per_row.reshape(key_ones, -1) / columns
-    for _ in range(value_ones.bit_length() - 1):  # a power of two: products are the same on every machine, and faster
+    for _ in range(value_ones.bit_length() - 1):  # squared: a product is the same on every machine, and faster
         density = density * density
     rate = 1.0
     for expected in density.sum(axis=1).tolist():
@@ -142,6 +147,38 @@ def rows_for(pairs: float, rate: float, columns: int, key_ones: int, value_ones:
         middle = (few + many) // 2
         few, many = (few, middle) if suffices(middle) else (middle, many)
     return many * key_ones
+
+
+def rows_refitted(
+    ones_per_row: Array, headroom: float, rate: float, columns: int, key_ones: int, value_ones: int
+) -> int:
+    """The R that holds ``headroom`` times the pairs of these rows at a pass rate: a multiple of s.
+
+    Rows fill unevenly, and the measured rate has a factor over the even one that the new rows must win back. It is not
+    the same on them: a row's load, -ln(1 - k_r / c), is a sum over the keys that chose it, so its mean and its variance
+    both go with the keys a row (a compound Poisson variable, whose cumulants are those of one key times their number),
+    and more rows are relatively less even. So the factor is taken of these loads, drawn together to that mean and that
+    variance.
+
+    Parameters
+    ----------
+    ones_per_row : integer (R,)
+        Cells above zero in each row; bands are equal runs of rows.
+    """
+    rows = len(ones_per_row)
+    fill = min(float(ones_per_row.mean()) / columns, 0.999)
+    pairs = stored_pairs(fill, rows, columns, key_ones, value_ones)
+    loads = -np.log1p(-np.minimum(ones_per_row / columns, 1 - 0.5 / columns))  # a full row: half a cell short of it
+    mean, fitted = float(loads.mean()), headroom * rows
+    for _ in range(3):  # the number of rows asks for the factor, and the factor for the number of rows
+        share = headroom * rows / fitted  # keys a row, of those there are
+        density = -np.expm1(-np.maximum(share * mean + math.sqrt(share) * (loads - mean), 0.0))
+        measured = measured_pass_rate(density * columns, key_ones, columns, value_ones)
+        thinned = expected_fill(pairs * share, rows, columns, key_ones, value_ones)
+        even = even_pass_rate(thinned, rows, key_ones, value_ones)
+        uneven = max(1.0, measured / even) if even > 0 else 1.0
+        fitted = rows_for(pairs * headroom, rate / uneven, columns, key_ones, value_ones)
+    return fitted
 
 
 def first_geometry(configuration: Configuration, ordinal: int, tokens: int = FIRST_CAPACITY) -> Geometry:

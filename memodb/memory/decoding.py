@@ -80,16 +80,16 @@ class CodeTable:
         # A pair of columns names a few items, each tested by itself; where there are many pairs, all items are, at
         # once.
         each = xp.ceil(pairs * (self.codes.shape[0] / self.block**2 + 1))
-        if float(each.sum()) <= self.codes.shape[0] // 2:
-            row, item = self._decode_part(words, possible)
-            order = xp.argsort(row * self.codes.shape[0] + item)
-            return row[order], item[order]
-        crowded = each > self.codes.shape[0] // 2
-        parts = [self._decode_part(words, rows) for rows in self._parts(possible[~crowded], each[~crowded])]
-        parts += [
-            self._decode_crowd(words, rows)
-            for rows in self._parts(possible[crowded], xp.full(int(crowded.sum()), float(self.codes.shape[0])))
-        ]
+        few = self.codes.shape[0] // 2
+        if float(each.sum()) <= few:  # as a prompt alone has them
+            parts = [self._decode_part(words, possible)]
+        else:
+            crowded = each > few
+            parts = [self._decode_part(words, rows) for rows in self._parts(possible[~crowded], each[~crowded])]
+            parts += [
+                self._decode_crowd(words, rows)
+                for rows in self._parts(possible[crowded], xp.full(int(crowded.sum()), float(self.codes.shape[0])))
+            ]
         row, item = (xp.concatenate([part[i] for part in parts]) for i in (0, 1))
         order = xp.argsort(row * self.codes.shape[0] + item)
         return row[order], item[order]

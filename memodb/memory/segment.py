@@ -16,7 +16,7 @@ import numpy as np
 
 from memodb.errors import CorruptStore
 from memodb.memory.backend import CORES, Array, Backend
-from memodb.memory.capacity import even_pass_rate, limits, measured_pass_rate, rows_for, stored_pairs
+from memodb.memory.capacity import limits, measured_pass_rate, rows_refitted
 from memodb.memory.codes import ContextKeys, Keys, block_codes, select_rows
 from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
@@ -321,16 +321,12 @@ class Segment(ABC):
             1 for a tight fit, 2 to leave room for as many pairs again.
         """
         c = self.codebook.configuration
-        rows = []
-        for matrix, ones, filled, limit in zip(
-            self.matrices, self.codebook.key_ones, self._ones_with(contributions), self.limits(), strict=True
-        ):
-            fill = min(float(filled.mean()) / c.columns, 0.999)
-            pairs = stored_pairs(fill, matrix.rows, c.columns, ones, c.ones)
-            # Rows fill unevenly: what the measured rate has over the even one, the new geometry must win back.
-            even = even_pass_rate(fill, matrix.rows, ones, c.ones)
-            uneven = measured_pass_rate(filled, ones, c.columns, c.ones) / even if even > 0 else 1.0
-            rows.append(rows_for(pairs * headroom, limit / max(1.0, uneven), c.columns, ones, c.ones))
+        rows = [
+            rows_refitted(filled, headroom, limit, c.columns, ones, c.ones)
+            for ones, filled, limit in zip(
+                self.codebook.key_ones, self._ones_with(contributions), self.limits(), strict=True
+            )
+        ]
         return Geometry(tuple(rows[:-1]), rows[-1], self.geometry.ordinal)
 
     # -- reading ---------------------------------------------------------------------------------------------------

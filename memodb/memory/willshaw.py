@@ -146,15 +146,21 @@ class WillshawMatrix:
         self.cells = backend.zeros((rows * columns // 2,), np.uint8)
         self.large = xp.zeros(0, dtype=np.int64)
         self.large_counts = xp.zeros(0, dtype=np.int64)
-        self._table = xp.zeros((2, 0), dtype=np.int64)
         self.presence = backend.zeros((rows, columns // 64), np.uint64)
         self.ones = xp.zeros(rows, dtype=np.int32)
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: counts, table of large counts, presence view and popcounts."""
-        tables = (self._table,) if self.large.base is self._table else (self.large, self.large_counts)
+        table = self._table
+        tables = (self.large, self.large_counts) if table is None else (table,)
         return int(sum(array.nbytes for array in (self.cells, *tables, self.presence, self.ones)))
+
+    @property
+    def _table(self) -> np.ndarray | None:
+        """The large cells and their counts, int64 (2, room), where they stand in one table with room behind them."""
+        table = self.large.base
+        return table if isinstance(table, np.ndarray) and table.ndim == 2 else None
 
     def counts_of(self, cells: Array) -> Array:
         """Counts of flat cell numbers, any shape: int64 of the same shape."""
@@ -299,11 +305,12 @@ class WillshawMatrix:
         xp, size = self.backend.xp, self.large.size
         kernels = self.backend.kernels_for(size)
         if kernels is not None:
-            if self.large.base is not self._table or self._table.shape[1] < size + cells.size:
-                self._table = np.empty((2, size + cells.size + size // _ROOM), dtype=np.int64)
-                self._table[0, :size], self._table[1, :size] = self.large, self.large_counts
-            size = kernels.merge(*self._table, size, cells, counts)
-            self.large, self.large_counts = self._table[:, :size]
+            table = self._table
+            if table is None or table.shape[1] < size + cells.size:
+                table = np.empty((2, size + cells.size + size // _ROOM), dtype=np.int64)
+                table[0, :size], table[1, :size] = self.large, self.large_counts
+            size = kernels.merge(*table, size, cells, counts)
+            self.large, self.large_counts = table[:, :size]
             return
         at = xp.searchsorted(self.large, cells)
         held = xp.zeros(cells.size, dtype=bool)
@@ -448,10 +455,9 @@ class WillshawMatrix:
         self.cells[:] = to_device(cells)
         self.large = to_device(large.copy())
         self.large_counts = to_device(large_counts.copy())
-        if kernels is not None:
-            return
-        # two bits of each byte, then those of four bytes in one: in half of the time that unpacked counts take
-        four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
-        four = four.view(np.uint32)
-        self.presence.reshape(-1).view(np.uint8)[:] = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
-        self.ones = _bits_set(self.presence).sum(axis=1).astype(np.int32)
+        if kernels is None:
+            # two bits of each byte, then those of four bytes in one: in half of the time that unpacked counts take
+            four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
+            four = four.view(np.uint32)
+            self.presence.reshape(-1).view(np.uint8)[:] = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
+            self.ones = _bits_set(self.presence).sum(axis=1).astype(np.int32)

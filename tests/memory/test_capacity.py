@@ -76,6 +76,35 @@ def test_the_pass_rate_is_that_of_bands_that_agree(ones: list[int], s: int, q: i
     assert measured == pytest.approx(math.prod(p ** (1 / s) / band for p in poisson), rel=1e-6, abs=1e-300)
 
 
+@pytest.mark.parametrize(("skew", "most"), [(1.3, 5), (2.0, 20), (3.0, 300)])
+@pytest.mark.parametrize("share", [0.4, 0.7, 1.5])
+def test_rows_are_refitted_to_pairs_that_fill_them_unevenly(skew: float, most: int, share: float) -> None:
+    """From a share of the rows that these pairs need: found by trial, each time simulated anew."""
+    s, q, columns, rate = 4, 4, 256, 1e-7
+    rng = np.random.default_rng(0)
+    values = np.minimum(rng.zipf(skew, 20_000), most)
+    key = np.repeat(np.arange(values.size), values)
+    places = rng.random((values.size, s))
+    value_ones = rng.integers(0, columns // q, (key.size, q)) + np.arange(q) * (columns // q)
+
+    def filled(band: int) -> np.ndarray:
+        cells = np.zeros((s * band, columns), dtype=bool)
+        chosen = (places * band).astype(int) + np.arange(s) * band
+        cells[chosen[key][:, :, None], value_ones[:, None, :]] = True
+        return cells.sum(axis=1)
+
+    few, needed = 8, 8000
+    while needed - few > 1:
+        middle = (few + needed) // 2
+        holds = capacity.measured_pass_rate(filled(middle), s, columns, q) <= rate
+        few, needed = (few, middle) if holds else (middle, needed)
+    before = filled(int(share * needed))
+    rows = capacity.rows_refitted(before, 1.0, rate, columns, s, q)
+    assert rows % s == 0
+    assert rows == pytest.approx(s * needed, rel=0.05)
+    assert capacity.rows_refitted(before, 1.1, rate, columns, s, q) == pytest.approx(1.1 * rows, rel=0.02)
+
+
 @pytest.mark.parametrize(("vocabulary", "promise"), [(1, 0.5), (3000, 0.01), (50_000, 1e-9)])
 def test_shares_never_sum_to_more_than_the_promise(vocabulary: int, promise: float) -> None:
     configuration = WillshawConfiguration(vocabulary=vocabulary, false_recall=promise)

@@ -309,7 +309,7 @@ def test_progress_is_told_after_the_commit(fresh: Callable[..., memodb.Store], t
 
 
 def test_batches_are_bounded_in_characters(fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memodb.collection.streams._BATCH_CHARACTERS", 250_000)
+    monkeypatch.setattr("memodb.collection.streams._CHARACTERS", (250_000, 250_000))
     told: list[memodb.AppendResult] = []
     with fresh(segment_tokens=1 << 20) as db:
         db.append_many(("x " * 50_000 for _ in range(6)), progress=told.append)
@@ -320,8 +320,7 @@ def test_batches_grow_with_what_a_stream_has_stored(
     fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quarter of it, between two bounds."""
-    monkeypatch.setattr("memodb.collection.streams._BATCH_CHARACTERS", 10_000)
-    monkeypatch.setattr("memodb.collection.streams._MOST_CHARACTERS", 30_000)
+    monkeypatch.setattr("memodb.collection.streams._CHARACTERS", (10_000, 30_000))
     told: list[memodb.AppendResult] = []
     with fresh() as db:
         db.append_many(("x " * 500 for _ in range(300)), progress=told.append)
@@ -332,6 +331,14 @@ def test_batches_grow_with_what_a_stream_has_stored(
         assert 0 <= step - min(max(10_000, before // 4), 30_000) < 1000
     assert steps.max() == 30_000
     assert stored[-1] == 300_000
+
+
+def test_batches_of_short_records_grow_too(fresh: Callable[..., memodb.Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memodb.collection.streams._RECORDS", (8, 20))
+    told: list[memodb.AppendResult] = []
+    with fresh() as db:
+        db.append_many((f"text {number}" for number in range(140)), progress=told.append)
+    assert np.diff([0, *(result.appended for result in told)]).tolist() == [8, 8, 8, 8, 8, 10, 12, 15, 19, 20, 20, 4]
 
 
 def test_an_error_of_the_iterable_goes_through(fresh: Callable[..., memodb.Store]) -> None:
