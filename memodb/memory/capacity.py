@@ -169,15 +169,15 @@ def rows_refitted(
     fill = min(float(ones_per_row.mean()) / columns, 0.999)
     pairs = stored_pairs(fill, rows, columns, key_ones, value_ones)
     loads = -np.log1p(-np.minimum(ones_per_row / columns, 1 - 0.5 / columns))  # a full row: half a cell short of it
-    mean, fitted = float(loads.mean()), headroom * rows
+    mean, share = float(loads.mean()), 1.0  # share: keys a row, of those there are
     for _ in range(3):  # the number of rows asks for the factor, and the factor for the number of rows
-        share = headroom * rows / fitted  # keys a row, of those there are
         density = -np.expm1(-np.maximum(share * mean + math.sqrt(share) * (loads - mean), 0.0))
         measured = measured_pass_rate(density * columns, key_ones, columns, value_ones)
         thinned = expected_fill(pairs * share, rows, columns, key_ones, value_ones)
         even = even_pass_rate(thinned, rows, key_ones, value_ones)
         uneven = max(1.0, measured / even) if even > 0 else 1.0
         fitted = rows_for(pairs * headroom, rate / uneven, columns, key_ones, value_ones)
+        share = headroom * rows / fitted
     return fitted
 
 

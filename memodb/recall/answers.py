@@ -195,30 +195,39 @@ def next_tokens(collection: Collection, prompt: str, k: int = 10) -> list[Candid
     _require_positive("k", k)
     ids = collection.tokenizer.encode(prompt)
     with collection.reading() as memory:
-        return _candidates(collection, memory, _aligned(collection, memory, prompt, ids), k)
+        return _aligned(collection, memory, prompt, ids, k)[1]
 
 
-def _aligned(collection: Collection, memory: Memory, prompt: str, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The prompt's tokens, as they stand inside a document where that is what is known.
+def _aligned(
+    collection: Collection, memory: Memory, prompt: str, ids: npt.NDArray[np.int32], k: int
+) -> tuple[npt.NDArray[np.int32], list[Candidate]]:
+    """The prompt's tokens, as they stand inside a document where that is what is known; and the best k after them.
 
     "The sky" begins a document with other tokens than it continues one with, behind a blank. Where the prompt as
     written is not known whole, and its first token is in sight of the longest context, the prompt behind a blank is
-    tried too and taken if it is known further.
+    tried too and taken if it is known further; if that is as far, where only its first token is ever followed by its
+    second.
     """
-    if not prompt or prompt[0].isspace() or len(ids) > memory.configuration.longest:
-        return ids
-    written = _reach(collection, memory, ids)
-    if written[0] >= len(ids):
-        return ids
-    continued = collection.tokenizer.encode(f" {prompt}")
-    return continued if _reach(collection, memory, continued) > written else ids
+    written = _candidates(collection, memory, ids, k)
+    seen = bool(prompt) and not prompt[0].isspace() and len(ids) <= memory.configuration.longest
+    if not seen or _reach(written) >= len(ids):
+        return ids, written
+    behind = collection.tokenizer.encode(f" {prompt}")
+    continued = _candidates(collection, memory, behind, k)
+    further = _reach(continued) - _reach(written)
+    if not further:
+        further = _linked(memory, behind) - _linked(memory, ids)
+    return (behind, continued) if further > 0 else (ids, written)
 
 
-def _reach(collection: Collection, memory: Memory, ids: npt.NDArray[Any]) -> tuple[int, bool]:
-    """Tokens that the best answer to a prompt rests on; and whether its first token is ever followed by its second."""
-    best = max((candidate.context_length for candidate in _candidates(collection, memory, ids, 1)), default=0)
-    linked = len(ids) > 1 and memory.follows(_framed(memory, ids[:1])[0], int(ids[1]), 0)
-    return best, linked
+def _reach(candidates: list[Candidate]) -> int:
+    """Tokens that the best answer to a prompt rests on."""
+    return candidates[0].context_length if candidates else 0
+
+
+def _linked(memory: Memory, ids: npt.NDArray[Any]) -> bool:
+    """Whether a prompt's first token is ever followed by its second."""
+    return len(ids) > 1 and memory.follows(_framed(memory, ids[:1])[0], int(ids[1]), 0)
 
 
 def _candidates(collection: Collection, memory: Memory, ids: npt.NDArray[Any], k: int) -> list[Candidate]:
@@ -309,12 +318,15 @@ def complete(
     reason: StopReason = "max_tokens"
     text = ""
     with collection.reading() as memory:
-        ids = _aligned(collection, memory, prompt, encoded).tolist()
+        k = _ALTERNATIVES if temperature == 0 else 4096
+        aligned, candidates = _aligned(collection, memory, prompt, encoded, k)
+        ids = aligned.tolist()
         prompt_length = len(ids)
         while len(steps) < max_tokens:
-            # ``longest`` tokens: a prompt that is longer never looks like the beginning of a document
-            tail = np.array(ids[-longest:], dtype=np.int64)
-            candidates = _candidates(collection, memory, tail, _ALTERNATIVES if temperature == 0 else 4096)
+            if steps:
+                # ``longest`` tokens: a prompt that is longer never looks like the beginning of a document
+                tail = np.array(ids[-longest:], dtype=np.int64)
+                candidates = _candidates(collection, memory, tail, k)
             # a prompt too short for min_context has nothing longer to rest on
             needed = min_context if len(ids) >= min_context else 1
             if not candidates or candidates[0].context_length < needed:

@@ -134,6 +134,19 @@ def test_a_prompt_is_tried_as_a_beginning_and_as_a_continuation(fresh: Callable[
         assert {c.token_id for c in db.next_tokens("")} == {int(db.tokens(name)[0]) for name in "ab"}
 
 
+def test_a_short_prompt_is_taken_as_it_is_known(fresh: Callable[..., memodb.Store]) -> None:
+    """Either way of reading two tokens rests on the last alone: they differ in whether that ever followed the first."""
+    with fresh(false_recall=1e-9) as db:
+        db.append("and was the sky over the sea", id="a")
+        assert len(db.tokenizer.encode("the sky")) == len(db.tokenizer.encode(" the sky")) == 2
+        assert db.next_tokens("the sky")[0].context_length == db.next_tokens(" the sky")[0].context_length == 1
+        assert db.next_tokens("was the sky over") == db.next_tokens(" was the sky over")
+        assert db.next_tokens("was the sky over")[0].context_length == 4
+        done = db.complete("the sky")
+        assert done.text == " over the sea"
+        assert [step.chosen.context_length for step in done.steps] == [1, 3, 4, 4]
+
+
 def test_the_layer_above_says_what_follows_a_prompt_one_token_short(fresh: Callable[..., memodb.Store]) -> None:
     with fresh(false_recall=1e-9) as db:
         db.append("start a b c right one", id="1")
