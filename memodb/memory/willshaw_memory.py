@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from memodb.memory import alone
 from memodb.memory.answers import Answers, Best
 from memodb.memory.backend import CORES, Array, Backend
 from memodb.memory.codes import block_codes, context_symbols, select_columns
@@ -68,6 +69,11 @@ class WillshawCodebook(Codebook):
             row[: selector.size] = selector
         stacked = np.stack(heads) if heads else np.zeros((0, 1), dtype=np.uint64)
         return self.configuration.columns, self.contexts.token, stacked, padded, np.array(self.key_ones[:-1])
+
+    @cached_property
+    def numbers(self) -> alone.Numbers:
+        """What one context by itself is asked by."""
+        return alone.Numbers.of(self.contexts, self.selectors, self.key_ones, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,9 @@ class WillshawMemory(Memory):
 
     def _symbols(self, contexts: np.ndarray) -> list[np.ndarray]:
         """Of the contexts, host arrays, one a layer."""
+        if len(contexts) == 1:
+            names = alone.symbols(contexts[0].tolist(), self.codebook.numbers)
+            return list(np.array(names, dtype=np.uint64)[:, None])
         symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         return [self.backend.to_host(each) for each in symbols]
 
@@ -322,6 +331,10 @@ class WillshawMemory(Memory):
     def _plain(self, contexts: np.ndarray, top: int, patience: int = 0) -> tuple[Answers, np.ndarray]:
         """Answers, and the layer at which each context is left for its many candidates: int64 (n,), -1 where it is
         not."""
+        if len(contexts) == 1 and self.backend.xp is np:
+            answered = self._alone(contexts, top, patience)
+            if answered is not None:
+                return answered
         symbols = context_symbols(self.backend.to_device(contexts), self.codebook.contexts)
         readings = [segment.read(symbols[: top + 1]) for segment in self.segments.values()]
         level, left = np.full((2, len(contexts)), -1, dtype=np.int64)
@@ -342,6 +355,17 @@ class WillshawMemory(Memory):
             level[rows] = asked
             found.append((rows, tokens, supports))
         return Answers.ranked(found, level), left
+
+    def _alone(self, contexts: np.ndarray, top: int, patience: int) -> tuple[Answers, np.ndarray] | None:
+        """As :meth:`_plain`, of one context; None where NumPy is faster."""
+        layers = [segment.layers for segment in self.segments.values()]
+        found = alone.ask(contexts[0].tolist(), top, layers, self.codebook.numbers, patience or _PATIENCE)
+        if found is None or (found[2] >= 0 and not patience):
+            return None
+        level, ranked, left = found
+        token, support = np.array(ranked, dtype=np.int64).reshape(-1, 2).T
+        row, total = np.zeros(token.size, dtype=np.int64), support.sum(keepdims=True)
+        return Answers(row, token, support, np.array([level]), total), np.array([left])
 
     def follows(self, context: np.ndarray, token: int, level: int) -> bool:
         kernels = self._kernels_for(context[None])

@@ -343,13 +343,14 @@ FOLLOWERS = st.lists(st.sampled_from([-1, 0, 1, 6, 7, 8, 13, 14, 15, 30, 60]), m
 """Of four tokens, how many texts have each behind another context that ends alike; -1: it is not behind this one."""
 
 
+@pytest.mark.parametrize("backend", [FastBackend(worth=0), Backend()], ids=["fast", "plain"])
 @given(st.lists(FOLLOWERS, min_size=1, max_size=3))
 @example([[30, 8, -1, -1], [0, 8, -1, -1]])  # more than 15 and 1, and 9 and 9
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-def test_ties_are_broken_by_counts_of_any_size(drawn: list[list[int]]) -> None:
+def test_ties_are_broken_by_counts_of_any_size(backend: Backend, drawn: list[list[int]]) -> None:
     """Of four bits and beyond, in one segment and in several."""
     configuration = WillshawConfiguration(vocabulary=20, heads=2, layers=1, columns=4096)
-    memory = memory_for(FastBackend(worth=0), configuration, SEED)
+    memory = memory_for(backend, configuration, SEED)
     x, y, z, tokens = 1, 2, 3, (7, 6, 5, 4)
     above, below = dict.fromkeys(tokens, 0), dict.fromkeys(tokens, 0)
     for number, followers in enumerate(drawn):
