@@ -72,8 +72,11 @@ def tally(backend: Backend, cells: Array) -> Tally:
     first = xp.ones(ordered.size, dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
     places = xp.flatnonzero(first)
-    counts = xp.diff(xp.append(places, ordered.size))
-    return Tally(ordered[places], counts.astype(np.uint32) if ordered.size < 1 << 32 else counts)  # half the bytes
+    counts = xp.empty(places.size, dtype=np.uint32 if ordered.size < 1 << 32 else np.int64)  # half the bytes
+    if places.size:
+        counts[:-1] = places[1:] - places[:-1]
+        counts[-1] = ordered.size - places[-1]
+    return Tally(ordered[places], counts)
 
 
 class Votes:
@@ -120,11 +123,11 @@ class Votes:
         """The cells that are hit in a matrix of this shape, and how often; kept until another shape is asked for."""
         if self._tally is None or self._tally[:2] != (rows, columns):
             symbols, values, codes, selector, ones = self.pairs
-            chosen, rotation = select_rows(symbols, selector, rows, ones, columns)
-            hit = select_columns(codes[values].astype(np.int64), rotation, columns)
-            cells = self._backend.xp.concatenate([(row[:, None] * columns + hit).ravel() for row in chosen])
             small = np.uint32 if rows * columns <= 1 << 32 else np.int64  # half the bytes to sort
-            self._tally = (rows, columns, tally(self._backend, cells.astype(small)))
+            chosen, rotation = select_rows(symbols, selector, rows, ones, columns)
+            hit = select_columns(codes[values].astype(np.int64), rotation, columns).astype(small)
+            cells = (chosen * columns).astype(small)[:, :, None] + hit
+            self._tally = (rows, columns, tally(self._backend, cells.reshape(-1)))
         return self._tally[2]
 
 
@@ -194,8 +197,7 @@ class WillshawMatrix:
     def _add(self, part: Tally | Votes) -> None:
         kernels = self._kernels_for([part])
         counted = self._counted(part, None if kernels is None else kernels.add)
-        old = self.counts_of(counted.cells)
-        self._store(counted.cells, old, old + counted.counts)
+        self._store(counted.cells, *self._changed(counted, 1))
 
     def subtract(self, part: Tally | Votes) -> None:
         """Take what documents voted for out of the counts.
@@ -207,13 +209,35 @@ class WillshawMatrix:
         """
         kernels = self._kernels_for([part])
         counted = self._counted(part, None if kernels is None else kernels.subtract)
-        old = self.counts_of(counted.cells)
-        new = old - counted.counts
-        if bool((new < 0).any()):
+        try:
+            changed = self._changed(counted, -1)
+        except CorruptStore:
             if kernels is not None and isinstance(part, Votes):
                 kernels.put_back(*self._views, *part.pairs, part.hits)
+            raise
+        self._store(counted.cells, *changed)
+
+    def _changed(self, counted: Tally, sign: int) -> tuple[Array, Array, Array, Array]:
+        """Counts up to 15 of a tally's cells, uint8, as they are and as they will be once it is added (1) or taken out
+        (-1); places of those that are or will be 15 or more, and what these will be, int64.
+
+        Raises
+        ------
+        CorruptStore
+            A count would fall below zero.
+        """
+        xp = self.backend.xp
+        old = self._small_counts(counted.cells)
+        if sign > 0:
+            new = old + xp.minimum(counted.counts, LARGE).astype(np.uint8)
+        else:
+            new = old - xp.minimum(counted.counts, old).astype(np.uint8)
+        beyond = xp.flatnonzero(xp.maximum(old, new) >= LARGE)
+        whole = self.counts_of(counted.cells[beyond]) + sign * counted.counts[beyond].astype(np.int64)
+        if sign < 0 and (bool(((counted.counts > old) & (old < LARGE)).any()) or bool((whole < 0).any())):
             raise CorruptStore(_NEVER_ADDED)
-        self._store(counted.cells, old, new)
+        new[beyond] = xp.minimum(whole, LARGE).astype(np.uint8)
+        return old, new, beyond, whole
 
     def ones_with(self, parts: Sequence[Tally | Votes]) -> Array:
         """``ones`` as it would be with the parts added: integer (R,), not to be written to."""
@@ -280,21 +304,20 @@ class WillshawMatrix:
         """What every kernel that writes is given of the matrix."""
         return self.cells, self.presence.reshape(-1), self.ones, self.columns
 
-    def _store(self, cells: Array, old: Array, new: Array) -> None:
-        """Write new counts of distinct, ascending cells, and everything that follows from them."""
+    def _store(self, cells: Array, old: Array, new: Array, beyond: Array, whole: Array) -> None:
+        """Write what :meth:`_changed` gave of distinct, ascending cells, and everything that follows from it."""
         xp = self.backend.xp
         # scatter_add is the one scatter that NumPy and CuPy share, of words of 32 or 64 bits: a count that stays within
         # its four bits can be changed by adding to a word of sixteen, which wraps around where the change is negative
-        change = (xp.minimum(new, LARGE) - xp.minimum(old, LARGE)).view(np.uint64)
+        change = (new - old).view(np.int8).astype(np.int64).view(np.uint64)
         place = ((cells & 15) << 2).astype(np.uint64)
         self.backend.scatter_add(self.cells.view(np.uint64), cells >> 4, change << place)
-        beyond = (old >= LARGE) | (new >= LARGE)
-        if bool(beyond.any()):
-            self._store_large(cells[beyond], new[beyond])
+        if beyond.size:
+            self._store_large(cells[beyond], whole)
         # Every cell appears once, so a bit that changes was clear (or set) before: adding and subtracting powers of two
         # then is OR and AND NOT.
-        for changed, sign in (((old == 0) & (new > 0), 1), ((old > 0) & (new == 0), -1)):
-            where = cells[changed]
+        for before, after, sign in ((old, new, 1), (new, old, -1)):
+            where = cells[xp.flatnonzero(before < xp.minimum(after, 1))]
             if where.size:
                 bit = np.uint64(1) << (where & 63).astype(np.uint64)
                 self.backend.scatter_add(self.presence.reshape(-1), where >> 6, bit if sign > 0 else np.uint64(0) - bit)
