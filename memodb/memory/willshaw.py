@@ -308,10 +308,10 @@ class WillshawMatrix:
         """Write what :meth:`_changed` gave of distinct, ascending cells, and everything that follows from it."""
         xp = self.backend.xp
         # scatter_add is the one scatter that NumPy and CuPy share, of words of 32 or 64 bits: a count that stays within
-        # its four bits can be changed by adding to a word of sixteen, which wraps around where the change is negative
-        change = (new - old).view(np.int8).astype(np.int64).view(np.uint64)
-        place = ((cells & 15) << 2).astype(np.uint64)
-        self.backend.scatter_add(self.cells.view(np.uint64), cells >> 4, change << place)
+        # its four bits can be changed by adding to a word of eight, which wraps around where the change is negative
+        change = (new - old).view(np.int8).astype(np.int32).view(np.uint32)
+        place = ((cells & 7) << 2).astype(np.uint32)
+        self.backend.scatter_add(self.cells.view(np.uint32), cells >> 3, change << place)
         if beyond.size:
             self._store_large(cells[beyond], whole)
         # Every cell appears once, so a bit that changes was clear (or set) before: adding and subtracting powers of two
@@ -319,8 +319,9 @@ class WillshawMatrix:
         for before, after, sign in ((old, new, 1), (new, old, -1)):
             where = cells[xp.flatnonzero(before < xp.minimum(after, 1))]
             if where.size:
-                bit = np.uint64(1) << (where & 63).astype(np.uint64)
-                self.backend.scatter_add(self.presence.reshape(-1), where >> 6, bit if sign > 0 else np.uint64(0) - bit)
+                bit = np.uint32(1) << (where & 31).astype(np.uint32)
+                words = self.presence.reshape(-1).view(np.uint32)  # of each, the lower half lies first
+                self.backend.scatter_add(words, where >> 5, bit if sign > 0 else np.uint32(0) - bit)
                 self.ones += (sign * xp.bincount(where // self.columns, minlength=self.rows)).astype(np.int32)
 
     def _store_large(self, cells: Array, counts: Array) -> None:
