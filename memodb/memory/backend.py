@@ -31,7 +31,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _KERNELS = "memodb.memory.fast"
 _LINE = 64
 """Bytes that a core fetches at a time."""
-_WORTH_THREADS = 2048
+_WORTH_THREADS = 512
 """Tokens or contexts of which a batch has so many milliseconds of work that waking a thread does not matter."""
 
 Item = TypeVar("Item")

@@ -11,23 +11,12 @@ others are answered (docs/benchmarks.md has the calculation).
 """
 
 from memodb.memory.fast.answering import follows, lookup
+from memodb.memory.fast.packing import pack, restored, unpack
+from memodb.memory.fast.pairs import composed, distinct
 from memodb.memory.fast.ranking import row_starts
 from memodb.memory.fast.reading import documents
 from memodb.memory.fast.runs import diagonals
-from memodb.memory.fast.writing import (
-    add,
-    add_many,
-    composed,
-    distinct,
-    fresh,
-    merge,
-    ones_with,
-    pack,
-    put_back,
-    restored,
-    subtract,
-    unpack,
-)
+from memodb.memory.fast.writing import add, add_many, fresh, merge, ones_with, put_back, subtract
 
 __all__ = [
     "add",

@@ -22,6 +22,7 @@ __all__ = [
     "bytes_at",
     "compiled",
     "count_of",
+    "counted",
     "fetch",
     "finalise",
     "lowest",
@@ -179,3 +180,13 @@ def bytes_at(address: Any, size: Any) -> Any:
 def numbers_at(address: Any, size: Any) -> Any:
     """The int64 (size,) that lie at an address."""
     return carray(_pointer(address), (size,), np.int64)
+
+
+@compiled
+def counted(word: Any) -> Any:
+    """Which of the sixteen counts of a word are above zero, a bit each: in pairs, in fours, in eights, and all."""
+    word = (word | word >> np.uint64(1) | word >> np.uint64(2) | word >> np.uint64(3)) & np.uint64(0x1111111111111111)
+    word = (word | word >> np.uint64(3)) & np.uint64(0x0303030303030303)
+    word = (word | word >> np.uint64(6)) & np.uint64(0x000F000F000F000F)
+    word = (word | word >> np.uint64(12)) & np.uint64(0x000000FF000000FF)
+    return (word | word >> np.uint64(24)) & np.uint64(0xFFFF)

@@ -1,4 +1,4 @@
-"""Adding pairs to a counting matrix, and taking them out; packing its counts for a tile.
+"""Adding pairs to a counting matrix, and taking them out.
 
 A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
 the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache; where
@@ -12,26 +12,30 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, ONE, appended, compiled, count_of, finalise, lowest, ones_of
+from memodb.memory.fast.compiling import (
+    LARGE,
+    ONE,
+    appended,
+    compiled,
+    count_of,
+    counted,
+    fetch,
+    finalise,
+)
 
 __all__ = [
     "add",
     "add_many",
-    "composed",
-    "distinct",
     "fresh",
     "merge",
     "ones_with",
-    "pack",
     "put_back",
-    "restored",
     "subtract",
-    "unpack",
 ]
 
 
-_AT_ONCE = 1024
-"""Symbols that are made together."""
+_AHEAD = 8
+"""Pairs whose cells are on their way while one is counted: they come from memory."""
 
 
 @compiled
@@ -62,6 +66,14 @@ def _rotations(symbols: Any, selector: Any, ones: Any, columns: Any) -> Any:
 
 
 @compiled
+def _fetch(cells: Any, presence: Any, columns: Any, row: Any, codes: Any, value: Any, rotation: Any) -> None:
+    """A pair's cells in a row, and their bits."""
+    for j in range(codes.shape[1]):
+        fetch(cells.ctypes.data + (_cell(row, columns, codes[value, j], rotation) >> 1))
+    fetch(presence.ctypes.data + (row * columns >> 3))
+
+
+@compiled
 def add(
     cells: Any,
     presence: Any,
@@ -78,9 +90,15 @@ def add(
     rotations = _rotations(symbols, selector, ones, columns)
     band = filled.size // ones
     beyond, left = np.empty(16, dtype=np.int64), 0
+    rows = np.empty(symbols.size, dtype=np.int64)
     for r in range(ones):
         for i in range(symbols.size):
-            row = _row(symbols[i], r, selector, band)
+            rows[i] = _row(symbols[i], r, selector, band)
+        for i in range(symbols.size):
+            n = i + _AHEAD
+            if n < symbols.size:
+                _fetch(cells, presence, columns, rows[n], codes, values[n], np.int64(rotations[n]))
+            row = rows[i]
             value, rotation, fresh = values[i], np.int64(rotations[i]), 0
             for j in range(codes.shape[1]):
                 cell = _cell(row, columns, codes[value, j], rotation)
@@ -94,16 +112,6 @@ def add(
                 presence[cell >> 6] |= ONE << np.uint64(cell & 63)
             filled[row] += fresh
     return beyond[:left].copy()
-
-
-@compiled
-def _counted(word: Any) -> Any:
-    """Which of the sixteen counts of a word are above zero, a bit each: in pairs, in fours, in eights, and all."""
-    word = (word | word >> np.uint64(1) | word >> np.uint64(2) | word >> np.uint64(3)) & np.uint64(0x1111111111111111)
-    word = (word | word >> np.uint64(3)) & np.uint64(0x0303030303030303)
-    word = (word | word >> np.uint64(6)) & np.uint64(0x000F000F000F000F)
-    word = (word | word >> np.uint64(12)) & np.uint64(0x000000FF000000FF)
-    return (word | word >> np.uint64(24)) & np.uint64(0xFFFF)
 
 
 @compiled
@@ -188,7 +196,7 @@ def add_many(
             for word in range(columns // 64):
                 bits = np.uint64(0)
                 for part in range(4):
-                    bits |= _counted(words[4 * word + part]) << np.uint64(16 * part)
+                    bits |= counted(words[4 * word + part]) << np.uint64(16 * part)
                 presence[start // 64 + word] = bits
             for k in range(columns):
                 found += counts[k] > 0
@@ -275,9 +283,15 @@ def subtract(
     rotations = _rotations(symbols, selector, ones, columns)
     band, width = filled.size // ones, codes.shape[1]
     beyond, left = np.empty(16, dtype=np.int64), 0
+    rows = np.empty(symbols.size, dtype=np.int64)
     for r in range(ones):
         for i in range(symbols.size):
-            row = _row(symbols[i], r, selector, band)
+            rows[i] = _row(symbols[i], r, selector, band)
+        for i in range(symbols.size):
+            n = i + _AHEAD
+            if n < symbols.size:
+                _fetch(cells, presence, columns, rows[n], codes, values[n], np.int64(rotations[n]))
+            row = rows[i]
             value, rotation, emptied = values[i], np.int64(rotations[i]), 0
             for j in range(width):
                 cell = _cell(row, columns, codes[value, j], rotation)
@@ -334,162 +348,3 @@ def ones_with(
                 fresh += (word & bit) == 0
                 presence[cell >> 6] = word | bit
             filled[row] += fresh
-
-
-@compiled
-def composed(below: Any, width: int, multipliers: Any, length: int) -> Any:
-    """:func:`memodb.memory.codes._along` of a stream: the first ``length`` symbols. Some at a time, each of which takes
-    part in one step: so several are multiplied by one instruction."""
-    found = np.empty(length, dtype=np.uint64)
-    for begin in range(0, length, _AT_ONCE):
-        some = found[begin : begin + _AT_ONCE]
-        some[:] = multipliers[-1]
-        for part in range(multipliers.size - 1):
-            multiplier, parts = multipliers[part], below[begin + part * width :]
-            for i in range(some.size):
-                some[i] += parts[i] * multiplier
-        for i in range(some.size):
-            some[i] = finalise(some[i])
-    return found
-
-
-@compiled
-def _same(symbols: Any, values: Any, documents: Any, i: Any, k: Any) -> Any:
-    return (symbols[k] == symbols[i]) & (values[k] == values[i]) & (documents[k] == documents[i])
-
-
-@compiled
-def distinct(symbols: Any, values: Any, documents: Any) -> Any:
-    """:func:`memodb.memory.pairs.distinct`, the first ones, in their order: by a table of places, by hash. Where each
-    document stands in one piece it has a table of its own, which stays in a core's cache."""
-    found, left = np.empty(symbols.size + 1, dtype=np.int64), 0  # one more is written than is found
-    ascending = True
-    for i in range(1, symbols.size):
-        ascending &= documents[i - 1] <= documents[i]
-    table, begin = np.empty(64, dtype=np.int32), 0
-    while begin < symbols.size:
-        end = begin + 1 if ascending else symbols.size
-        while end < symbols.size and documents[end] == documents[begin]:
-            end += 1
-        bits = 6
-        while 1 << bits < 4 * (end - begin):
-            bits += 1
-        if table.size < 1 << bits:
-            table = np.empty(1 << bits, dtype=np.int32)
-        table[: 1 << bits] = -1
-        for i in range(begin, end):
-            mixed = symbols[i] ^ np.uint64(values[i]) * np.uint64(0xC2B2AE3D27D4EB4F)
-            mixed ^= np.uint64(documents[i]) * np.uint64(0x9E3779B97F4A7C15)
-            at = np.int64(finalise(mixed) >> np.uint64(64 - bits))
-            k = np.int64(table[at])
-            known = (k >= 0) & _same(symbols, values, documents, i, max(k, 0))
-            while (k >= 0) & ~known:  # another's place, which is seldom: whether it is known is seldom foreseen
-                at = (at + 1) & ((1 << bits) - 1)
-                k = np.int64(table[at])
-                known = (k >= 0) & _same(symbols, values, documents, i, max(k, 0))
-            table[at] = k if known else i
-            found[left] = i
-            left += not known
-        begin = end
-    return found[:left].copy()
-
-
-_LOWEST, _EVEN = np.uint64(0x1111111111111111), np.uint64(0x0F0F0F0F0F0F0F0F)
-"""Of a word of sixteen counts: the lowest bit of each, and those of even columns."""
-_LARGER = np.array([((byte & 15) >= 3) + 2 * (byte >> 4 >= 3) for byte in range(256)], dtype=np.uint8)
-"""Which of the two counts of a byte are 3 or more: 1 the lower, 2 the upper, 3 both."""
-_SPREAD = np.array([byte & 3 | (byte >> 2 & 3) << 4 for byte in range(16)], dtype=np.uint8)
-"""Two counts of two bits as a byte has them."""
-
-
-@compiled
-def _three(word: Any) -> Any:
-    """The lowest bit of each of the sixteen counts of a word that are 3 or more; other bits say nothing."""
-    return word >> np.uint64(2) | word >> np.uint64(3) | word & word >> np.uint64(1)
-
-
-@compiled
-def _taken(words: Any, mask: Any, found: Any, count: Any) -> Any:
-    """Counts of 3 and more under a mask of their lowest bits, into ``found`` behind the first ``count``, one more than
-    there are; how many there are then. Few words have two: the first is taken without a branch."""
-    for word in words:
-        left = _three(word) & mask
-        found[count] = word >> np.uint64(lowest(left) & 63) & np.uint64(15)
-        count += np.int64(left != 0)
-        left &= left - ONE
-        while left:
-            found[count] = word >> np.uint64(lowest(left)) & np.uint64(15)
-            count += 1
-            left &= left - ONE
-    return count
-
-
-@compiled
-def pack(cells: Any) -> Any:
-    """:func:`memodb.memory.packing._pack`, sixteen counts at a time."""
-    words = cells.view(np.uint64)
-    low, more = np.empty(words.size, dtype=np.uint32), 0
-    for i in range(words.size):
-        word = words[i]
-        more += ones_of(_three(word) & _LOWEST)
-        four = (word >> np.uint64(2) | word >> np.uint64(3)) & _LOWEST  # at least: these become 3
-        two = (word | four | four << ONE) & np.uint64(0x3333333333333333)
-        two = (two | two >> np.uint64(2)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        two = (two | two >> np.uint64(4)) & np.uint64(0x00FF00FF00FF00FF)
-        two = (two | two >> np.uint64(8)) & np.uint64(0x0000FFFF0000FFFF)
-        low[i] = (two | two >> np.uint64(16)) & np.uint64(0xFFFFFFFF)
-    found = np.empty(more + 1, dtype=np.uint8)
-    even = _taken(words, _LOWEST & _EVEN, found, 0)
-    _taken(words, _LOWEST & ~_EVEN, found, even)
-    return low.view(np.uint8), found[:more]
-
-
-@compiled
-def unpack(low: Any, more: Any, cells: Any) -> Any:
-    """:func:`memodb.memory.packing._unpack`, into ``cells``; whether ``more`` fits."""
-    for count in more:
-        if count < 3 or count > LARGE:
-            return False
-    even = odd = 0
-    for i in range(cells.size):
-        cells[i] = _SPREAD[low[i >> 1] >> ((i & 1) << 2) & 15]
-        even += _LARGER[cells[i]] & 1
-        odd += _LARGER[cells[i]] >> 1
-    if even + odd != more.size:
-        return False
-    even, odd = 0, even
-    for i in range(cells.size):
-        large = _LARGER[cells[i]]
-        if large:
-            if large & 1:
-                cells[i] += more[even] - 3
-                even += 1
-            if large & 2:
-                cells[i] += (more[odd] - 3) << 4
-                odd += 1
-    return True
-
-
-@compiled
-def restored(cells: Any, large: Any, presence: Any, filled: Any, columns: int) -> Any:
-    """The presence view and the popcounts that follow from counts; whether the table of large ones names all that count
-    15, else nothing is changed."""
-    words, known = cells.view(np.uint64), 0
-    for i in range(words.size):
-        word = words[i]
-        full = word & word >> np.uint64(1) & word >> np.uint64(2) & word >> np.uint64(3) & _LOWEST
-        while full:
-            if known == large.size or large[known] != 16 * i + (lowest(full) >> 2):
-                return False
-            known += 1
-            full &= full - ONE
-    if known != large.size:
-        return False
-    filled[:] = 0
-    for i in range(presence.size):
-        bits = np.uint64(0)
-        for part in range(4):
-            bits |= _counted(words[4 * i + part]) << np.uint64(16 * part)
-        presence[i] = bits
-        filled[i // (columns // 64)] += ones_of(bits)
-    return True
