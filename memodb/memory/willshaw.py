@@ -119,15 +119,19 @@ class Votes:
         codes = tables[0] if len(tables) == 1 else xp.concatenate(tables)
         return cls(first._backend, symbols, values, codes, *first.pairs[3:])
 
+    def cells(self, rows: int, columns: int) -> Array:
+        """Flat numbers of the cells that are hit in a matrix of this shape, as often as they are: (hits,)."""
+        symbols, values, codes, selector, ones = self.pairs
+        small = np.uint32 if rows * columns <= 1 << 32 else np.int64  # half the bytes to sort
+        chosen, rotation = select_rows(symbols, selector, rows, ones, columns)
+        hit = select_columns(codes[values].astype(np.int64), rotation, columns).astype(small)
+        cells: Array = (chosen * columns).astype(small)[:, :, None] + hit
+        return cells.reshape(-1)
+
     def tally(self, rows: int, columns: int) -> Tally:
         """The cells that are hit in a matrix of this shape, and how often; kept until another shape is asked for."""
         if self._tally is None or self._tally[:2] != (rows, columns):
-            symbols, values, codes, selector, ones = self.pairs
-            small = np.uint32 if rows * columns <= 1 << 32 else np.int64  # half the bytes to sort
-            chosen, rotation = select_rows(symbols, selector, rows, ones, columns)
-            hit = select_columns(codes[values].astype(np.int64), rotation, columns).astype(small)
-            cells = (chosen * columns).astype(small)[:, :, None] + hit
-            self._tally = (rows, columns, tally(self._backend, cells.reshape(-1)))
+            self._tally = (rows, columns, tally(self._backend, self.cells(rows, columns)))
         return self._tally[2]
 
 
@@ -243,16 +247,22 @@ class WillshawMatrix:
         """``ones`` as it would be with the parts added: integer (R,), not to be written to."""
         xp, kernels = self.backend.xp, self._kernels_for(parts)
         words, ones = self.presence.reshape(-1), self.ones
-        fresh = []
+        votes, fresh = [part for part in parts if isinstance(part, Votes)], []
+        hits = sum(part.hits for part in votes)
         if kernels is not None:
-            votes = [part for part in parts if isinstance(part, Votes)]
             parts = [part for part in parts if isinstance(part, Tally)]
-            if sum(part.hits for part in votes) < words.size:
+            if hits < words.size:
                 fresh = [kernels.fresh(words, self.rows, self.columns, *part.pairs) for part in votes]
             else:  # then a copy of all words is less than a list of cells
                 words, ones = words.copy(), ones.copy()
                 for part in votes:
                     kernels.ones_with(words, ones, self.columns, *part.pairs)
+        elif hits * _CELLS_OF_A_HIT >= self.rows * self.columns:
+            held = xp.zeros(self.rows * self.columns, dtype=bool)
+            for each in parts:
+                held[each.cells if isinstance(each, Tally) else each.cells(self.rows, self.columns)] = True
+            words = words | xp.packbits(held, bitorder="little").view(np.uint64)
+            return _bits_set(words.reshape(self.rows, -1)).sum(axis=1)
         for each in parts:
             cells = self._counted(each).cells
             fresh.append(cells[(words[cells >> 6] >> (cells & 63).astype(np.uint64)) & np.uint64(1) == 0])
