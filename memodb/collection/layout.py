@@ -44,11 +44,12 @@ _SHARE = 4
 """What votes that are added together may take of memory: this part of what their segment does. All of its rows are gone
 through each time: with a number of batches that is fixed, that would take as long as the square of its size."""
 
-_GROWTH, _LEAST_GROWTH = 1.25, 1.04
-"""Pairs that a grown segment has room for, over those that it must hold; the less where no more fit into a segment, and
-in bulk: where so many come at a time, it is memorised anew nearly each time, whatever room there is."""
+_ROOM, _LEAST_ROOM = 0.25, 0.04
+"""Pairs that a grown segment has room for beyond those that it must hold, by these; the less where no more fit into a
+segment, and in bulk: where so many come at a time, it is memorised anew nearly each time, whatever room there is."""
 _BULK, _BULK_SHARE = 1 << 14, 20
-"""Tokens that come in bulk, and the part of their segment that they are, at least: more than the less room holds."""
+"""Tokens that come in bulk, at least; and the part of their segment from which on they are left the least room. Where
+they are fewer, they come more often, and are left more."""
 
 _SPARE = 0.005
 """Pairs, by those it holds, that a tight segment is given more with each attempt."""
@@ -93,9 +94,8 @@ def growth(tokens: int, fresh: int, room: int) -> float:
     room : int
         The most tokens that it ever holds.
     """
-    if fresh >= max(_BULK, tokens // _BULK_SHARE):
-        return _LEAST_GROWTH
-    return min(_GROWTH, max(_LEAST_GROWTH, room / max(1, tokens)))
+    bulk = max(_LEAST_ROOM, _LEAST_ROOM * tokens / (_BULK_SHARE * fresh)) if fresh >= _BULK else _ROOM
+    return 1 + min(_ROOM, bulk, max(_LEAST_ROOM, room / max(1, tokens) - 1))
 
 
 def grown_segment(

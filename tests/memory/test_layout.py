@@ -144,7 +144,9 @@ def test_a_segment_grows_by_a_quarter_but_in_bulk_by_little() -> None:
     everything = 1 << 24
     assert layout.growth(1_000_000, 1000, everything) == 1.25
     assert layout.growth(2000, 1000, everything) == 1.25
-    assert 1 < layout.growth(1_000_000, 300_000, everything) < 1.05
-    assert layout.growth(10_000_000, 400_000, everything) == 1.25
-    assert layout.growth(1_000_000, 1000, 1_100_000) == 1.1
-    assert 1 < layout.growth(1_000_000, 1000, 1_000_000) < 1.05
+    assert layout.growth(1_000_000, 300_000, everything) == 1.04
+    assert layout.growth(10_000_000, 500_000, everything) == 1.04
+    assert layout.growth(10_000_000, 250_000, everything) == 1.08
+    assert layout.growth(10_000_000, 20_000, everything) == 1.25
+    assert layout.growth(1_000_000, 1000, 1_100_000) == pytest.approx(1.1)
+    assert layout.growth(1_000_000, 1000, 1_000_000) == 1.04
