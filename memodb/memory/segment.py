@@ -22,7 +22,8 @@ from memodb.memory.configuration import EXACT_FLOAT32, Configuration, Geometry
 from memodb.memory.decoding import CodeTable
 from memodb.memory.packing import packed, unpacked
 from memodb.memory.pairs import Batch, DocumentPairs, PairSet, document_pairs
-from memodb.memory.willshaw import Votes, WillshawMatrix
+from memodb.memory.votes import Votes
+from memodb.memory.willshaw import WillshawMatrix
 
 __all__ = ["ROUNDING", "Codebook", "Contribution", "Imprint", "Segment"]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from memodb.errors import CorruptStore
 from memodb.memory import Backend, WillshawConfiguration
 from memodb.memory.backend import FastBackend
-from memodb.memory.willshaw import Tally, WillshawMatrix
+from memodb.memory.votes import Tally
+from memodb.memory.willshaw import WillshawMatrix
 from memodb.memory.willshaw_memory import WillshawSegment
 
 BACKENDS = [Backend(), *([FastBackend(worth=0)] if importlib.util.find_spec("numba") else [])]

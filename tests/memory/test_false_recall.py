@@ -13,7 +13,8 @@ from scipy import stats
 
 from memodb.memory import Backend, Segment, WillshawConfiguration, first_geometry, memory_for
 from memodb.memory.codes import context_symbols
-from memodb.memory.willshaw import Tally, WillshawMatrix
+from memodb.memory.votes import Tally
+from memodb.memory.willshaw import WillshawMatrix
 
 SURE = 1e-6
 

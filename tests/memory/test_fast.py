@@ -21,7 +21,8 @@ from memodb.memory import Answers, Backend, Batch, Best, WillshawConfiguration, 
 from memodb.memory.backend import FastBackend
 from memodb.memory.codes import Keys, _along, context_symbols
 from memodb.memory.pairs import distinct
-from memodb.memory.willshaw import Votes, WillshawMatrix
+from memodb.memory.votes import Votes
+from memodb.memory.willshaw import WillshawMatrix
 
 fast: Any = pytest.importorskip("memodb.memory.fast", reason="numba is not installed", exc_type=ImportError)
 

@@ -36,7 +36,8 @@ from memodb.memory.capacity import even_pass_rate, expected_fill, measured_pass_
 from memodb.memory.codes import ContextKeys, Keys, block_codes, context_symbols, select_columns, select_rows
 from memodb.memory.decoding import CodeTable
 from memodb.memory.kohonen import correlated, dense
-from memodb.memory.willshaw import Votes, WillshawMatrix
+from memodb.memory.votes import Votes
+from memodb.memory.willshaw import WillshawMatrix
 from paper.decoding import hits
 
 __all__ = ["Counting", "Filled", "Setting", "Shape", "best_shape", "fill_up", "linear", "predicted_accuracy"]

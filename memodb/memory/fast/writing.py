@@ -3,7 +3,7 @@
 A pair's cells are found again by each of these functions instead of being kept in a list: that costs less than writing
 the list and reading it. They go band by band, not pair by pair, since a band of rows may stay in a core's cache; where
 there are many pairs, row by row, since one row does. ``symbols`` to ``ones`` are the fields of
-:class:`memodb.memory.willshaw.Votes`.
+:class:`memodb.memory.votes.Votes`.
 """
 
 from __future__ import annotations
