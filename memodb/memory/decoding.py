@@ -81,7 +81,7 @@ class CodeTable:
         # once.
         each = xp.ceil(pairs * (self.codes.shape[0] / self.block**2 + 1))
         few = self.codes.shape[0] // 2
-        if float(each.sum()) <= few:  # as a prompt alone has them
+        if float(each.sum()) <= few:  # as a few contexts have them
             parts = [self._decode_part(words, possible)]
         else:
             crowded = each > few

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memodb.memory import Backend, Batch, Memory, WillshawConfiguration, alone, first_geometry, memory_for
+from memodb.memory import Backend, Batch, WillshawConfiguration, alone, first_geometry, memory_for
 from memodb.memory import willshaw_memory as engine
 from memodb.memory.answers import Answers
 from memodb.memory.codes import context_symbols
 
 
-def assert_as_among_others(memory: Memory, contexts: np.ndarray, deepest: int | None = None) -> int:
+def assert_as_among_others(memory: Any, contexts: np.ndarray, deepest: int | None = None) -> int:
     """All of its candidates, and the best few; how many are answered in Python's numbers."""
     apart = 0
     together = memory.lookup(np.concatenate([contexts, contexts[:1]]), deepest)
@@ -35,7 +35,7 @@ def assert_as_among_others(memory: Memory, contexts: np.ndarray, deepest: int | 
         )
         assert_same(memory.lookup(contexts[part], deepest), expected)
         top = memory.configuration.layers if deepest is None else deepest
-        apart += memory._alone(contexts[part], top, 0) is not None  # type: ignore[attr-defined]
+        apart += memory._alone(contexts[part], top, 0) is not None
     return apart
 
 
@@ -98,9 +98,9 @@ def test_full_matrices_answer_as_among_others(oracle: Any, monkeypatch: pytest.M
 @settings(deadline=None)
 def test_symbols_are_those_of_a_batch(heads: int, layers: int, data: Any) -> None:
     configuration = WillshawConfiguration(vocabulary=3000, heads=heads, layers=layers)
-    memory = memory_for(Backend(), configuration, bytes(range(32)))
+    memory: Any = memory_for(Backend(), configuration, bytes(range(32)))
     tokens = st.integers(0, configuration.begin)
     context = data.draw(st.lists(tokens, min_size=configuration.longest, max_size=configuration.longest))
-    found = alone.symbols(context, memory.codebook.numbers)  # type: ignore[attr-defined]
+    found = alone.symbols(context, memory.codebook.numbers)
     expected = context_symbols(np.array([context, context]), memory.codebook.contexts)
     assert found == [int(each[0]) for each in expected]

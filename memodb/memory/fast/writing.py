@@ -52,6 +52,14 @@ def _row(symbol: Any, number: Any, selector: Any, band: Any) -> Any:
 
 
 @compiled
+def _rows(symbols: Any, number: Any, selector: Any, band: Any) -> Any:
+    found = np.empty(symbols.size, dtype=np.int64)
+    for i in range(symbols.size):
+        found[i] = _row(symbols[i], number, selector, band)
+    return found
+
+
+@compiled
 def _cell(row: Any, columns: Any, code: Any, rotation: Any) -> Any:
     """The cell of one of a value's columns."""
     return row * columns + ((np.int64(code) + rotation) & (columns - 1))
@@ -90,10 +98,8 @@ def add(
     rotations = _rotations(symbols, selector, ones, columns)
     band = filled.size // ones
     beyond, left = np.empty(16, dtype=np.int64), 0
-    rows = np.empty(symbols.size, dtype=np.int64)
     for r in range(ones):
-        for i in range(symbols.size):
-            rows[i] = _row(symbols[i], r, selector, band)
+        rows = _rows(symbols, r, selector, band)
         for i in range(symbols.size):
             n = i + _AHEAD
             if n < symbols.size:
@@ -283,10 +289,8 @@ def subtract(
     rotations = _rotations(symbols, selector, ones, columns)
     band, width = filled.size // ones, codes.shape[1]
     beyond, left = np.empty(16, dtype=np.int64), 0
-    rows = np.empty(symbols.size, dtype=np.int64)
     for r in range(ones):
-        for i in range(symbols.size):
-            rows[i] = _row(symbols[i], r, selector, band)
+        rows = _rows(symbols, r, selector, band)
         for i in range(symbols.size):
             n = i + _AHEAD
             if n < symbols.size:
