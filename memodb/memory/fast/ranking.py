@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, bytes_at, compiled, count_of, numbers_at
+from memodb.memory.fast.compiling import LARGE, bytes_at, compiled, count_of, fetch, numbers_at
 from memodb.memory.fast.reading import holds
 
 __all__ = ["BAND", "CELLS", "PRESENCE", "best", "rank", "row_starts", "untie", "weigh", "weigh_crowd"]
@@ -33,11 +33,22 @@ def _small_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at:
 def _large_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
     """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts.
 
-    Columns are drawn at random, so a cell is near to where its column would be if a row's were evenly spread.
+    Columns are drawn at random, so a cell is near to where its column would be if a row's were evenly spread. All of
+    them are fetched before the first is read: a search that goes wrong waits for memory otherwise, one after another.
     """
     rotation, size = rows[at, ones], matrices[m, _LARGE_SIZE]
     large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
     starts = numbers_at(matrices[m, _LARGE_STARTS], matrices[m, BAND] * ones + 1)
+    for r in range(ones):
+        fetch(matrices[m, _LARGE_STARTS] + rows[at, r] * 8)
+    for r in range(ones):
+        row = rows[at, r]
+        begin, held = starts[row], starts[row + 1] - starts[row]
+        for j in range(codes.shape[1]):
+            column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
+            guess = begin + held * column // columns
+            fetch(matrices[m, _LARGE] + guess * 8)
+            fetch(matrices[m, _LARGE_COUNTS] + guess * 8)
     least = np.int64(0x7FFFFFFFFFFFFFFF)
     for r in range(ones):
         row = rows[at, r]
