@@ -9,8 +9,9 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,10 @@ MAX_TEXT_CHARACTERS = 4 * 2**20
 # Documents handed to the library at once: enough to keep its threads busy, few enough that their encodings, some
 # forty times the size of the ids, never pile up for a whole import.
 _BATCH_CHARACTERS = 2**22
+
+_PART_CHARACTERS = 2**13
+"""A longer text is encoded in parts of as many, or a line more, side by side."""
+_LINE_END = re.compile(r"[\r\n](?![\r\n])")
 
 
 def check_text(text: object) -> str:
@@ -105,6 +110,7 @@ class Tokenizer:
         self.byte_level = (stated.get("decoder") or {}).get("type") == "ByteLevel"
         # a post-processor may leave the spaces around a token out of its range
         self._offsets_are_bytes = self.byte_level and not stated.get("post_processor")
+        self._of_lines = False
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.vocabulary_size} tokens, sha256 {self.digest[:12]}>"
@@ -202,7 +208,7 @@ class Tokenizer:
             As `check_text` does, or if a bound tokenizer has no token for a part of the text.
         """
         # encode_batch_fast of one text is quicker than encode, which computes offsets, and releases the GIL.
-        return self._encode_checked([check_text(text)])[0]
+        return self._encode_whole(check_text(text))
 
     def encode_many(self, texts: Iterable[str]) -> list[Ids]:
         """Return ``[encode(text) for text in texts]``, using the library's threads.
@@ -264,7 +270,7 @@ class Tokenizer:
         """
         check_text(text)
         if self._offsets_are_bytes:
-            ids = self._encode_checked([text])[0]
+            ids = self._encode_whole(text)
             spelled = self.spelled(ids)
             if b"".join(spelled) == (raw := text.encode()):
                 return ids, _characters_of(raw, spelled)
@@ -355,6 +361,12 @@ class Tokenizer:
         """
         return self.decode(ids) == text
 
+    def _encode_whole(self, text: str) -> Ids:
+        """One text, by the library's threads if it is long and may be cut."""
+        if not self._of_lines or len(text) <= _PART_CHARACTERS:
+            return self._encode_checked([text])[0]
+        return np.concatenate(self._encode_checked(list(_cut(text))))
+
     def _encode_checked(self, texts: list[str]) -> list[Ids]:
         # for example where a vocabulary without an unknown token meets a new word
         with raising(InvalidText, "the tokenizer cannot encode this text"):
@@ -375,6 +387,14 @@ class Tokenizer:
             )
         plain: list[int] = array.astype(np.int64).tolist()
         return plain
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Parts of a text that end with lines, or with the last of several empty ones."""
+    begin = 0
+    while begin < len(text):
+        end = _LINE_END.search(text, begin + _PART_CHARACTERS)
+        yield text[begin : (begin := end.end() if end else len(text))]
 
 
 def _characters_of(text: bytes, parts: list[bytes]) -> npt.NDArray[np.int64]:
@@ -403,4 +423,7 @@ def _shipped() -> Tokenizer:
     import zstandard
 
     packed = (importlib.resources.files("memodb.text") / "data" / "tokenizer.json.zst").read_bytes()
-    return Tokenizer.from_bytes(zstandard.ZstdDecompressor().decompress(packed))
+    tokenizer = Tokenizer.from_bytes(zstandard.ZstdDecompressor().decompress(packed))
+    # No token has an end of line and anything else, and none depends on what follows the end of a line.
+    tokenizer._of_lines = True
+    return tokenizer

@@ -18,6 +18,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 import memodb.text
 from memodb.errors import InvalidConfiguration, InvalidInput, InvalidText
 from memodb.text import MAX_TEXT_CHARACTERS, Tokenizer, check_text
+from memodb.text.tokenizer import _cut
 
 SHIPPED = Tokenizer.shipped()
 
@@ -164,7 +165,8 @@ def byte_level_of_a_kind(kind: str) -> tuple[Tokenizer, tokenizers.Tokenizer]:
     elif kind == "trimming":
         engine.post_processor = tokenizers.processors.ByteLevel(trim_offsets=True)
     elif kind == "adding":
-        engine.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in ("é", "日本", "a\ufffdb", "ab ")])
+        added = ("é", "日本", "a\ufffdb", "ab ", "\na")
+        engine.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in added])
     engine.encode_special_tokens = True
     return Tokenizer.from_bytes(engine.to_str().encode()), engine
 
@@ -183,6 +185,29 @@ def test_offsets_are_those_of_the_library(text: str, kind: str) -> None:
     ids, offsets = bound.encode_with_offsets(text)
     assert ids.tolist() == wanted.ids
     assert [tuple(pair) for pair in offsets.tolist()] == wanted.offsets
+
+
+LINES = st.one_of(TEXTS, st.text(st.sampled_from("a1 \t\r\n\u2028'’.")))
+
+
+@given(LINES, st.integers(1, 40), st.sampled_from(["none", "adding"]))
+@example("a \n\n b", 1, "none")
+@example("a1\na2", 1, "adding")
+def test_a_long_text_is_encoded_in_parts_as_it_is_whole(text: str, size: int, kind: str) -> None:
+    """Also by one that was bound, of which nobody knows whether lines are apart."""
+    _, library = KINDS[kind]
+    tokenizer = SHIPPED if kind == "none" else KINDS[kind][0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memodb.text.tokenizer._PART_CHARACTERS", size)
+        assert tokenizer.encode(text).tolist() == library.encode(text, add_special_tokens=False).ids
+        assert "".join(_cut(text)) == text
+
+
+def test_a_text_is_cut_behind_lines() -> None:
+    """So that its parts can be encoded side by side."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memodb.text.tokenizer._PART_CHARACTERS", 3)
+        assert list(_cut("abcdef\nghi\r\n\nj\nk")) == ["abcdef\n", "ghi\r\n\n", "j\nk"]
 
 
 @given(st.sampled_from(sorted(KINDS)), st.lists(st.integers(0, SHIPPED.vocabulary_size - 1), max_size=6))
