@@ -20,7 +20,7 @@ from memodb.catalog.seals import broken
 from memodb.cipher import KeyService, decrypt, encrypt
 from memodb.errors import CorruptStore, StoreError
 
-__all__ = ["KEYS", "TOKENS", "damaged", "intact", "lock", "lock_packed", "opened", "service"]
+__all__ = ["KEYS", "NAMED_TOKENS", "TOKENS", "damaged", "intact", "lock", "lock_packed", "opened", "service"]
 
 KEYS: Final = "memodb_keys"
 """Where a session carries its key service."""
@@ -38,6 +38,13 @@ TOKENS: Final = (
     broken(TABLES["document"]).label("damaged"),
 )
 """What `intact` needs of a row."""
+
+NAMED_TOKENS: Final = (
+    *TOKENS[:-1],
+    sa.case((Document.expires_at.is_(None), False), else_=broken(TABLES["document"])).label("damaged"),
+)
+"""As `TOKENS`, for whoever knows which id a row key stands for. The key is authenticated with the tokens, so that of
+what such a row is read for only its expiry is left to the seal, which takes longer than to decrypt the tokens."""
 
 Content = tuple[npt.NDArray[np.integer], str | None]
 
@@ -111,7 +118,7 @@ def opened(
 
 
 def intact(session: Session, rows: Iterable[Any]) -> Iterator[tuple[Any, npt.NDArray[np.int32]]]:
-    """Rows of `TOKENS` with their tokens, once each seal was looked at: what decodes may be another document's text.
+    """Rows of `TOKENS`, or of `NAMED_TOKENS`, with their tokens, once it is known that they are as they were written.
 
     Raises
     ------

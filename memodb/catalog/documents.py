@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from memodb.catalog.columns import aware, canonical_json, identifier
-from memodb.catalog.contents import TOKENS, damaged, intact, lock, opened, service
+from memodb.catalog.contents import NAMED_TOKENS, TOKENS, damaged, intact, lock, opened, service
 from memodb.catalog.execution import changed, chunks, run, scalar, scalars
 from memodb.catalog.filters import Filters, among, conditions
 from memodb.catalog.models import TABLES, Document, DocumentState
@@ -109,8 +109,7 @@ class NewDocument:
     place: int = field(default_factory=lambda: secrets.randbits(PLACE_BITS))
 
 
-@dataclass(frozen=True)
-class StoredTokens:
+class StoredTokens(NamedTuple):
     """A stored document's row key, id and tokens, int32 (n,), and whether its text is kept beside them."""
 
     place: int
@@ -304,15 +303,17 @@ def stored_at(
 ) -> Iterator[StoredTokens]:
     """The documents visible now, or at a time, whose row keys are these, others passed over; a few at a time in memory.
 
+    The caller has to see that each id is the one that its row key stands for: see `NAMED_TOKENS`.
+
     Raises
     ------
     CorruptStore
-        As `tokens_of`.
+        As `tokens_of`, but for a damaged id.
     """
     kept = Document.text.is_not(None).label("kept")
     for chunk in chunks(places, _CHUNK):
         chosen = (Document.collection_id == collection_id, scoped(Scope.VISIBLE, at), _at(chunk))
-        rows = run(session, sa.select(*TOKENS, kept).where(*chosen), execution_options=_BLOBS)
+        rows = run(session, sa.select(*NAMED_TOKENS, kept).where(*chosen), execution_options=_BLOBS)
         for row, tokens in intact(session, rows):
             yield StoredTokens(row.place, row.id, tokens, bool(row.kept))
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -104,6 +104,17 @@ class Backend:
             return [first, *(future.result() for future in later[:left]), *reversed(last)]
         finally:
             wait([future for future in later if not future.cancel()])
+
+    def beside(self, function: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:
+        """Begin with a function of host arrays on another core; what is given back waits for its result.
+
+        Where nobody has begun with it by then, whoever asks does it.
+        """
+        if CORES > 1:
+            with suppress(RuntimeError):  # as in `each`
+                future = _helpers().submit(function, *arguments)
+                return lambda: function(*arguments) if future.cancel() else future.result()
+        return partial(function, *arguments)
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Zeros from the beginning of a cache line on, so that a row of as many bytes is one line and not two.

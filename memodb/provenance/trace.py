@@ -6,10 +6,12 @@ documents' own tokens then decide. So a trace is complete *and* exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session
 from memodb.catalog import documents, now
 from memodb.collection import Collection
 from memodb.errors import CorruptStore, InvalidInput
+from memodb.memory import Backend
 from memodb.provenance.characters import characters_before, characters_in
 from memodb.provenance.runs import MARK, Places, Tokens, common_runs
 
@@ -27,8 +30,7 @@ _TOKENS_AT_ONCE = 1 << 18
 _MARK = np.array([MARK], dtype=np.int32)
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a span stands in a document.
 
     Parameters
@@ -80,10 +82,9 @@ def trace(collection: Collection, text: str, min_tokens: int | None = None) -> l
     with collection.reading_both() as (memory, session):
         at = now()
         possible = {symbol for _, symbols in memory.documents(ids) for symbol in np.unique(symbols).tolist()}
-        for group in _groups(collection, documents.stored_at(session, collection.id, possible, at)):
-            joined = np.concatenate([part for row in group for part in (row.tokens, _MARK)])
-            edges = np.cumsum([0, *(row.tokens.size + 1 for row in group[:-1])])
-            start, end, place = common_runs(ids, joined, edges, window, memory.backend.kernels_for(joined.size))
+        groups = _groups(collection, documents.stored_at(session, collection.id, possible, at))
+        for group, joined, edges, runs in _looked_through(memory.backend, ids, groups, window):
+            start, end, place = runs()
             long = end - start >= min_tokens
             start, end, place = start[long], end[long], place[long]
             owner = np.searchsorted(edges, place, "right") - 1
@@ -110,6 +111,22 @@ def _spans(
         Span(first, last, text[first:last], size, tuple(sources[a:b]))
         for first, last, size, (a, b) in zip(firsts, lasts, tokens, parts, strict=True)
     ]
+
+
+def _looked_through(
+    backend: Backend, ids: Tokens, groups: Iterable[list[documents.StoredTokens]], window: int
+) -> Iterator[tuple[list[documents.StoredTokens], Tokens, Places, Callable[[], tuple[Places, Places, Places]]]]:
+    """Groups, their tokens as one sequence, where in it each document begins, and what gives the runs: those of one
+    group are looked for while the next is read."""
+    begun = deque[Any]()
+    for group in groups:
+        joined = np.concatenate([part for row in group for part in (row.tokens, _MARK)])
+        edges = np.cumsum([0, *(row.tokens.size + 1 for row in group[:-1])])
+        runs = backend.beside(common_runs, ids, joined, edges, window, backend.kernels_for(joined.size))
+        begun.append((group, joined, edges, runs))
+        if len(begun) > 1:
+            yield begun.popleft()
+    yield from begun
 
 
 def _groups(collection: Collection, stream: Iterable[documents.StoredTokens]) -> Iterator[list[documents.StoredTokens]]:

@@ -265,6 +265,21 @@ def test_damage_is_raised_where_it_is_read(house: Any, damage: str, call: Any) -
         attempt()
 
 
+@pytest.mark.parametrize(
+    "damage", ["expires_at = expires_at + 1", "tokens = zeroblob(30)", "key = x'00'", "place = place + 1"]
+)
+def test_a_row_found_by_its_key_is_as_it_was_written(house: Any, damage: str) -> None:
+    """But for its id, which whoever knows the key of an id looks at."""
+    house.insert(house.new("d", expires_at=datetime.now(UTC) + timedelta(days=1), place=7), house.new("e", place=9))
+    with house.catalog.read() as session:
+        assert {row.id for row in documents.stored_at(session, house.collection, [7, 9])} == {"d", "e"}
+    vandalise(house, damage)
+    with house.fresh() as catalog, catalog.read() as session:
+        assert [row.id for row in documents.stored_at(session, house.collection, [9])] == ["e"]
+        with pytest.raises(CorruptStore, match="'d'"):
+            list(documents.stored_at(session, house.collection, [7, 8]))
+
+
 READ = """
 import sys
 from memodb.catalog import Catalog, documents, registry

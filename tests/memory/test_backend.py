@@ -189,7 +189,7 @@ class TestBackendFor:
 
 
 class TestSideBySide:
-    """What :meth:`Backend.each` promises, on several threads."""
+    """What :meth:`Backend.each` and :meth:`Backend.beside` promise, on several threads."""
 
     @given(items=st.lists(st.integers(0, 9), max_size=9))
     @quick
@@ -225,6 +225,25 @@ class TestSideBySide:
         both = threading.Barrier(2, timeout=30)
         assert sorted(Backend().each(lambda _: both.wait(), range(2), size=1 << 20)) == [0, 1]
 
+    @pytest.mark.skipif(backend_module.CORES < 2, reason="one core: nothing is side by side")
+    def test_what_is_begun_beside_is_at_work_before_it_is_asked_for(self) -> None:
+        both = threading.Barrier(2, timeout=30)
+        result = Backend().beside(lambda number: (both.wait(), number)[1], 7)
+        both.wait()
+        assert result() == 7
+
+    def test_what_nobody_has_begun_with_is_done_by_who_asks(self) -> None:
+        until = threading.Event()
+        held = [Backend().beside(until.wait, 30) for _ in range(backend_module.CORES - 1)]
+        assert Backend().beside(threading.get_ident)() == threading.get_ident()
+        until.set()
+        assert all(result() for result in held)
+
+    def test_an_error_beside_is_raised_where_it_is_asked_for(self) -> None:
+        result = Backend().beside(int, "seven")
+        with pytest.raises(ValueError, match="seven"):
+            result()
+
     @pytest.mark.parametrize("where", ["in a forked child", "at the interpreter's end"])
     def test_it_goes_on_where_threads_are_gone(self, where: str) -> None:
         script = """
@@ -237,6 +256,7 @@ def ask():
     if backend.CORES > 1 and sys.argv[1] == "in a forked child":
         Backend().each(lambda _: both.wait(), range(2), size=1 << 20)
     assert Backend().each(str, range(5), size=1 << 20) == ["0", "1", "2", "3", "4"]
+    assert Backend().beside(str, 5)() == "5"
     print("asked", flush=True)
 
 ask()
