@@ -25,6 +25,8 @@ while other contexts' rows are on their way."""
 _PLACES = 8
 """Contexts that are under way at a time: rows of as many fit a core's nearest cache, and come while others are read. A
 power of two."""
+_LINE = 64
+"""Bytes that memory hands out at once."""
 _READ = 4
 """Of these, contexts that are read already, and whose candidates' cells are on their way."""
 
@@ -134,15 +136,21 @@ def _find(
 def _fetch_cells(
     asked: Any, columns: Any, key_ones: Any, matrices: Any, codes: Any, rows: Any, found: Any, edges: Any, place: Any
 ) -> None:
-    """What the candidates of a context are first ranked by."""
-    ones = key_ones[asked]
+    """What the candidates of a context are first ranked by. Each of a candidate's columns is in another line of a row;
+    where rows have no more lines than that, whole rows."""
+    lines = (columns >> 1) // _LINE
     for s in range(edges.shape[1] - 1):
         m = s * key_ones.size + asked
-        at = place * matrices.shape[0] + m
-        for c in range(edges[place, s], edges[place, s + 1]):
-            column = (np.int64(codes[found[c], 0]) + rows[at, ones]) & (columns - 1)
-            for r in range(ones):
-                fetch(matrices[m, CELLS] + (rows[at, r] * columns + column >> 1))
+        at, begin, end = place * matrices.shape[0] + m, edges[place, s], edges[place, s + 1]
+        for r in range(key_ones[asked] if begin < end else 0):
+            row = matrices[m, CELLS] + (rows[at, r] * columns >> 1)
+            if (end - begin) * codes.shape[1] >= lines:
+                for line in range(lines):
+                    fetch(row + line * _LINE)
+            else:
+                for c in range(begin, end):
+                    for j in range(codes.shape[1]):
+                        fetch(row + ((np.int64(codes[found[c], j]) + rows[at, key_ones[asked]] & (columns - 1)) >> 1))
 
 
 @compiled
