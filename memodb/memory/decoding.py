@@ -9,10 +9,27 @@ import numpy as np
 
 from memodb.memory.backend import Array, Backend
 
-__all__ = ["CodeTable"]
+__all__ = ["CodeTable", "bits_set"]
 
 _ITEMS_AT_ONCE = 1 << 21
 """Bound on the candidates tested in one step: keeps the temporaries of saturated contexts under about 100 MB."""
+
+
+def bits_set(words: Array) -> Array:
+    """Bits that are set in each uint64, of any shape: in pairs, in fours, in bytes, and the bytes by a product."""
+    words = words - ((words >> 1) & np.uint64(0x5555555555555555))
+    words = (words & np.uint64(0x3333333333333333)) + ((words >> 2) & np.uint64(0x3333333333333333))
+    words = (words + (words >> 4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    counts: Array = (words * np.uint64(0x0101010101010101)) >> 56
+    return counts
+
+
+def _any_set(words: Array) -> Array:
+    """Whether any bit is set in the words of the last axis."""
+    found = words[..., 0]
+    for w in range(1, words.shape[-1]):  # which are few: any() takes several times as long
+        found = found | words[..., w]
+    return found != 0
 
 
 class CodeTable:
@@ -44,18 +61,22 @@ class CodeTable:
         return self.codes[self.members].astype(np.uint16), self.members.astype(np.int32), self.starts.astype(np.int32)
 
     @cached_property
-    def occupied(self) -> np.ndarray:
+    def occupied(self) -> Array:
         """Of each column of the first block, the columns of the second that an item has with it: bits, uint64
         (block, block / 64). Most are 0 where items are few."""
-        held = (self.starts[1:] > self.starts[:-1]).reshape(self.block, self.block)
-        return np.packbits(held, axis=1, bitorder="little").view(np.uint64)
+        held = self.backend.xp.packbits(self.starts[1:] > self.starts[:-1], bitorder="little")
+        return held.view(np.uint64).reshape(self.block, -1)
 
     def pairs(self, words: Array) -> Array:
         """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""
         each = self.block // 64
-        bits = self._bits(words[:, : 2 * each]).reshape(words.shape[0], 2, self.block)
-        ones: Array = bits.sum(axis=2, dtype=np.int64)
-        return ones[:, 0] * ones[:, 1]
+        ones = bits_set(words[:, : 2 * each]).astype(np.int64)
+        first, second = ones[:, 0].copy(), ones[:, each].copy()
+        for w in range(1, each):
+            first += ones[:, w]
+            second += ones[:, each + w]
+        pairs: Array = first * second
+        return pairs
 
     def decode(self, words: Array) -> tuple[Array, Array]:
         """Items all of whose columns are set.
@@ -73,7 +94,7 @@ class CodeTable:
         xp = self.backend.xp
         blocks = self.codes.shape[1]
         by_block = words.reshape(words.shape[0], blocks, self.block // 64)
-        possible = xp.flatnonzero((by_block != 0).any(axis=2).all(axis=1))
+        possible = xp.flatnonzero(_any_set(by_block).all(axis=1))
         if not possible.size:
             return xp.zeros(0, dtype=np.int64), xp.zeros(0, dtype=np.int64)
         pairs = self.pairs(words[possible]).astype(np.float64)
@@ -117,30 +138,28 @@ class CodeTable:
         place, item = xp.nonzero(held)
         return rows[place], item
 
-    def _bits(self, block_words: Array) -> Array:
-        """The bits of one block, or of several: uint8 (n, c/q) each."""
+    def _set(self, block_words: Array) -> tuple[Array, Array]:
+        """The bits of one block that are set in each row: row, column."""
         xp = self.backend.xp
-        # flat and reshaped: cupy.unpackbits knows no axis
-        flat = xp.ascontiguousarray(block_words).reshape(-1).view(np.uint8)
-        bits: Array = xp.unpackbits(flat, bitorder="little").reshape(block_words.shape[0], block_words.shape[1] * 64)
-        return bits
+        # flat: cupy.unpackbits knows no axis
+        bits = xp.unpackbits(xp.ascontiguousarray(block_words).reshape(-1).view(np.uint8), bitorder="little")
+        places = xp.flatnonzero(bits.view(bool))
+        return places // self.block, places & (self.block - 1)
 
     def _decode_part(self, words: Array, rows: Array) -> tuple[Array, Array]:
         xp = self.backend.xp
-        ragged = self.backend.ragged
         by_block = words[rows].reshape(rows.size, self.codes.shape[1], -1)
-        row0, first = xp.nonzero(self._bits(by_block[:, 0]))
-        row1, second = xp.nonzero(self._bits(by_block[:, 1]))
-        # every set bit of block 0 meets every set bit of block 1 of the same row
-        seconds = xp.bincount(row1, minlength=rows.size)
-        offset = xp.cumsum(seconds) - seconds
-        meet, place = ragged(seconds[row0])
-        row = row0[meet]
-        bucket = first[meet] * self.block + second[offset[row] + place]
+        place, first = self._set(by_block[:, 0])
+        # every set bit of block 0 meets those of block 1 of the same row that an item has with it
+        seconds = by_block[place, 1] & self.occupied[first]
+        met = xp.flatnonzero(_any_set(seconds))
+        which, second = self._set(seconds[met])
+        meeting = met[which]
+        bucket = first[meeting] * self.block + second
         start = self.starts[bucket]
-        pick, place = ragged(self.starts[bucket + 1] - start)
-        row = rows[row[pick]]
-        item = self.members[start[pick] + place]
+        pick, number = self.backend.ragged(self.starts[bucket + 1] - start)
+        row = rows[place[meeting[pick]]]
+        item = self.members[start[pick] + number]
         for j in range(2, self.codes.shape[1]):
             column = self.codes[item, j]
             held = (words[row, column >> 6] >> (column & 63).astype(np.uint64)) & np.uint64(1)

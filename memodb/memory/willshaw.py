@@ -27,6 +27,7 @@ import numpy as np
 from memodb.errors import CorruptStore
 from memodb.memory.backend import Array, Backend
 from memodb.memory.codes import select_columns
+from memodb.memory.decoding import bits_set
 from memodb.memory.votes import Tally, Votes, tally
 
 __all__ = ["LARGE", "WillshawMatrix", "halves"]
@@ -45,15 +46,6 @@ def halves(backend: Backend, cells: Array) -> Array:
     """Counts of four bits, two a byte (..., n), as bytes (..., 2 n)."""
     pairs = backend.xp.stack([cells & np.uint8(LARGE), cells >> np.uint8(4)], axis=-1)
     return pairs.reshape(*cells.shape[:-1], 2 * cells.shape[-1])
-
-
-def _bits_set(words: Array) -> Array:
-    """Bits that are set in each uint64, of any shape: in pairs, in fours, in bytes, and the bytes by a product."""
-    words = words - ((words >> 1) & np.uint64(0x5555555555555555))
-    words = (words & np.uint64(0x3333333333333333)) + ((words >> 2) & np.uint64(0x3333333333333333))
-    words = (words + (words >> 4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    counts: Array = (words * np.uint64(0x0101010101010101)) >> 56
-    return counts
 
 
 class WillshawMatrix:
@@ -183,7 +175,7 @@ class WillshawMatrix:
             for each in parts:
                 held[each.cells if isinstance(each, Tally) else each.cells(self.rows, self.columns)] = True
             words = words | xp.packbits(held, bitorder="little").view(np.uint64)
-            return _bits_set(words.reshape(self.rows, -1)).sum(axis=1)
+            return bits_set(words.reshape(self.rows, -1)).sum(axis=1)
         for each in parts:
             cells = self._counted(each).cells
             fresh.append(cells[(words[cells >> 6] >> (cells & 63).astype(np.uint64)) & np.uint64(1) == 0])
@@ -415,4 +407,4 @@ class WillshawMatrix:
             four = ((self.cells & np.uint8(LARGE)) != 0).view(np.uint8) | (self.cells > LARGE).view(np.uint8) << 1
             four = four.view(np.uint32)
             self.presence.reshape(-1).view(np.uint8)[:] = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
-            self.ones = _bits_set(self.presence).sum(axis=1).astype(np.int32)
+            self.ones = bits_set(self.presence).sum(axis=1).astype(np.int32)
