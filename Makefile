@@ -47,7 +47,7 @@ bench: $(READY)  ## memodb beside its goals and its peers, and what its settings
 	-$(BIN)/python -m pip install --quiet --only-binary :all: tokengrams
 	-$(BIN)/python -m pip install --quiet --only-binary :all: infini-gram
 	$(BIN)/python tools/bench/run.py all --write docs
-	$(BIN)/python tools/bench/run.py plain --tokens 300_000 --repeats 3 --write docs
+	$(BIN)/python tools/bench/run.py plain --repeats 3 --write docs
 	$(BIN)/python tools/bench/run.py tuning --tokens 300_000 --write docs
 
 docs: $(READY)   ## what is generated: the reference of the command line
