@@ -351,21 +351,22 @@ class Segment(ABC):
         if self._documents is None:
             codes = self.codebook.document_codes(self.symbols)
             self._documents = CodeTable(backend, codes, self.codebook.configuration.columns)
-        ones = self.codebook.key_ones[-1]
+        table, ones = self._documents, self.codebook.key_ones[-1]
         kernels = backend.kernels_for(int(windows.size) * ones * _WORK_OF_A_ROW)
-        if kernels is None:
-            words = self.provenance.read(*self.codebook.keys_of(len(self.layers), windows, self.provenance.rows))
-            window, document = self._documents.decode(words)
-        else:
-            table = self._documents
-            given = self.codebook.selectors[-1], ones, self.provenance.presence, table.occupied, *table.compact
-            size = max(-(-windows.size // CORES), 1)
-            begins = range(0, windows.size, size)
-            found = backend.each(
-                lambda at: kernels.documents(windows[at : at + size], *given), begins, size=windows.size
-            )
-            window = np.concatenate([at + part for at, (part, _) in zip(begins, found, strict=True)])
-            document = np.concatenate([part for _, part in found])
+
+        def ask(part: slice) -> tuple[Array, Array]:
+            if kernels is not None:
+                given = self.codebook.selectors[-1], ones, self.provenance.presence, table.occupied, *table.compact
+                window, document = kernels.documents(windows[part], *given)
+            else:
+                keys = self.codebook.keys_of(len(self.layers), windows[part], self.provenance.rows)
+                window, document = table.decode(self.provenance.read(*keys))
+            return part.start + window, document
+
+        count = int(windows.size)
+        size = max(-(-count // (CORES if backend.xp is np else 1)), 1)
+        found = backend.each(ask, [slice(at, at + size) for at in range(0, count, size)], size=count)
+        window, document = (backend.xp.concatenate(each) for each in zip(*found, strict=True))
         return window, self.symbols[document]
 
     # -- identity --------------------------------------------------------------------------------------------------
