@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -30,7 +30,8 @@ _TOKENS_AT_ONCE = 1 << 18
 _MARK = np.array([MARK], dtype=np.int32)
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Where a span stands in a document.
 
     Parameters
