@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 publish_tuning(name, table)
             publish_tuning("machine", describe(given))
     if "growth" in asked:
-        points = growth.grow(growth.sizes(wanted.tokens), min(wanted.repeats, 3), device=wanted.device, say=say)
+        points = growth.grow(growth.sizes(wanted.tokens), min(wanted.repeats, 5), device=wanted.device, say=say)
         publish("growth", page.growth_table(points))
         figures += growth.figures(points)
         publish("goals", page.goals_table(figures))  # once more: growth has goals too

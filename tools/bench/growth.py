@@ -8,6 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from bench import stream
 from bench.check import faults
@@ -52,33 +55,64 @@ def sizes(tokens: int) -> list[int]:
 
 
 def grow(wanted: Sequence[int], repeats: int, *, device: str, say: Callable[[str], None]) -> list[Point]:
-    """Measure each size."""
+    """Measure each size. Lookups of all sizes take turns, since a machine that has been slower for a minute would look
+    like a store that is."""
     context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools, built = [], []
+        for tokens in wanted:
+            say(f"a store of {tokens:,} tokens")
+            pools.append(stack.enter_context(ProcessPoolExecutor(1, mp_context=context)))
+            stack.callback(_closed, pools[-1])
+            built.append(pools[-1].submit(_build, tokens, device).result())
+        rounds = []
+        for turn in range(repeats):
+            say(f"lookups of every size, {turn + 1} of {repeats}")
+            rounds.append([pool.submit(_ask).result() for pool in pools])
     points = []
-    for tokens in wanted:
-        say(f"a store of {tokens:,} tokens")
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            points.append(pool.submit(_point, tokens, repeats, device).result())
+    for (tokens, appended, nbytes, disk), its in zip(built, zip(*rounds, strict=True), strict=True):
+        rates = {what: float(np.median([each[what] for each in its])) for what in its[0]}
+        points.append(Point(tokens, appended, rates, nbytes, disk))
     return points
 
 
-def _point(tokens: int, repeats: int, device: str) -> Point:
+_here: dict[str, Any] = {}
+"""What a process that holds a size keeps between two questions."""
+
+
+def _build(tokens: int, device: str) -> tuple[int, float, dict[str, float], int]:
+    """Fill every peer and see that it answers right: tokens, memodb's tokens a second, and `_bytes`."""
     given = stream.read(tokens)
     backend_for(device).kernels_for(1 << 62)  # which a small store would import in the midst of what is timed
     asked = [kind for kind in kinds(given.stored, 4 * BATCH) if kind.known or "random" in kind.name]
-    with ExitStack() as stack:
-        peers = {kind.name: stack.enter_context(ready(kind, device)) for kind in PEERS if not kind.missing()}
-        taken = {name: timed(partial(peer.ingest, given.stored)) for name, peer in peers.items()}
-        for name, peer in peers.items():
-            fault = faults(peer, given.stored, asked, 50)
-            if fault:
-                raise SystemExit(f"{name} answers wrong at {tokens:,} tokens: {fault}")
-        rates = {}
-        for kind in asked:
-            for name, rate in lookups(peers, kind, repeats).items():
-                rates[kind.name, name] = float(rate)
-        nbytes, disk = _bytes(peers, given.tokens)
-    return Point(given.tokens, given.tokens / taken[Memodb.name], rates, nbytes, disk)
+    stack = ExitStack()
+    _here["stack"] = stack
+    peers = {kind.name: stack.enter_context(ready(kind, device)) for kind in PEERS if not kind.missing()}
+    taken = {name: timed(partial(peer.ingest, given.stored)) for name, peer in peers.items()}
+    for name, peer in peers.items():
+        fault = faults(peer, given.stored, asked, 50)
+        if fault:
+            raise SystemExit(f"{name} answers wrong at {tokens:,} tokens: {fault}")
+    _here.update(peers=peers, asked=asked)
+    return given.tokens, given.tokens / taken[Memodb.name], *_bytes(peers, given.tokens)
+
+
+def _ask() -> dict[tuple[str, str], float]:
+    """Contexts a second, of each kind and peer, once."""
+    return {
+        (kind.name, name): float(rate)
+        for kind in _here["asked"]
+        for name, rate in lookups(_here["peers"], kind, 1).items()
+    }
+
+
+def _closed(pool: ProcessPoolExecutor) -> None:
+    pool.submit(_close).result()
+
+
+def _close() -> None:
+    if "stack" in _here:
+        _here.pop("stack").close()
 
 
 def _bytes(peers: Mapping[str, Peer], tokens: int) -> tuple[dict[str, float], int]:

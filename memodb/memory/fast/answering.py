@@ -22,9 +22,9 @@ _MANY = 16
 _FEW = 64
 """Candidates up to which choosing the best is faster than ordering all; pairs of columns up to which they are found
 while other contexts' rows are on their way."""
-_PLACES = 8
-"""Contexts that are under way at a time: rows of as many fit a core's nearest cache, and come while others are read. A
-power of two."""
+_PLACES = 32
+"""Contexts that are under way at a time: rows of as many fit a core's nearest cache, and come while others are read,
+which is long where memory is far away or asked by many. A power of two."""
 _LINE = 64
 """Bytes that memory hands out at once."""
 _READ = 4
