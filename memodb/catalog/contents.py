@@ -43,8 +43,9 @@ NAMED_TOKENS: Final = (
     *TOKENS[:-1],
     sa.case((Document.expires_at.is_(None), False), else_=broken(TABLES["document"])).label("damaged"),
 )
-"""As `TOKENS`, for whoever knows which id a row key stands for. The key is authenticated with the tokens, so that of
-what such a row is read for only its expiry is left to the seal, which takes longer than to decrypt the tokens."""
+"""As `TOKENS`, for whoever knows which id a row key stands for. The key is authenticated with the tokens, so that what
+is left to the seal, which takes longer than to decrypt them, is the expiry; that a row has none, or no text of its own
+(SQLite's NULL), is believed until `check`."""
 
 Content = tuple[npt.NDArray[np.integer], str | None]
 

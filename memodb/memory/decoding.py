@@ -70,11 +70,7 @@ class CodeTable:
     def pairs(self, words: Array) -> Array:
         """Pairs of columns of the first two blocks that are set, which name the items to be tested: int64 (n,)."""
         each = self.block // 64
-        ones = bits_set(words[:, : 2 * each]).astype(np.int64)
-        first, second = ones[:, 0].copy(), ones[:, each].copy()
-        for w in range(1, each):
-            first += ones[:, w]
-            second += ones[:, each + w]
+        first, second = (bits_set(words[:, at : at + each]).sum(axis=1, dtype=np.int64) for at in (0, each))
         pairs: Array = first * second
         return pairs
 

@@ -6,12 +6,10 @@ documents' own tokens then decide. So a trace is complete *and* exact.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -119,14 +117,14 @@ def _looked_through(
 ) -> Iterator[tuple[list[documents.StoredTokens], Tokens, Places, Callable[[], tuple[Places, Places, Places]]]]:
     """Groups, their tokens as one sequence, where in it each document begins, and what gives the runs: those of one
     group are looked for while the next is read."""
-    begun = deque[Any]()
+    begun = []
     for group in groups:
         joined = np.concatenate([part for row in group for part in (row.tokens, _MARK)])
         edges = np.cumsum([0, *(row.tokens.size + 1 for row in group[:-1])])
         runs = backend.beside(common_runs, ids, joined, edges, window, backend.kernels_for(joined.size))
         begun.append((group, joined, edges, runs))
         if len(begun) > 1:
-            yield begun.popleft()
+            yield begun.pop(0)
     yield from begun
 
 

@@ -208,7 +208,7 @@ class Tokenizer:
             As `check_text` does, or if a bound tokenizer has no token for a part of the text.
         """
         # encode_batch_fast of one text is quicker than encode, which computes offsets, and releases the GIL.
-        return self._encode_whole(check_text(text))
+        return self._encode_checked([check_text(text)])[0]
 
     def encode_many(self, texts: Iterable[str]) -> list[Ids]:
         """Return ``[encode(text) for text in texts]``, using the library's threads.
@@ -270,7 +270,7 @@ class Tokenizer:
         """
         check_text(text)
         if self._offsets_are_bytes:
-            ids = self._encode_whole(text)
+            ids = self._encode_checked([text])[0]
             spelled = self.spelled(ids)
             if b"".join(spelled) == (raw := text.encode()):
                 return ids, _characters_of(raw, spelled)
@@ -361,17 +361,17 @@ class Tokenizer:
         """
         return self.decode(ids) == text
 
-    def _encode_whole(self, text: str) -> Ids:
-        """One text, by the library's threads if it is long and may be cut."""
-        if not self._of_lines or len(text) <= _PART_CHARACTERS:
-            return self._encode_checked([text])[0]
-        return np.concatenate(self._encode_checked(list(_cut(text))))
-
     def _encode_checked(self, texts: list[str]) -> list[Ids]:
+        """By the library's threads, of which a long text that may be cut gets several."""
+        parts = [list(_cut(text)) if self._of_lines and len(text) > _PART_CHARACTERS else [text] for text in texts]
         # for example where a vocabulary without an unknown token meets a new word
         with raising(InvalidText, "the tokenizer cannot encode this text"):
-            encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+            encodings = self._engine.encode_batch_fast(list(chain.from_iterable(parts)), add_special_tokens=False)
+        ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        if len(ids) == len(texts):
+            return ids
+        each = iter(ids)
+        return [np.concatenate([next(each) for _ in part]) for part in parts]
 
     def _check_ids(self, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[int]:
         """Return ``ids`` as Python ints of the vocabulary; the library would skip unknown ones in silence."""

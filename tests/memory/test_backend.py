@@ -189,7 +189,11 @@ class TestBackendFor:
 
 
 class TestSideBySide:
-    """What :meth:`Backend.each` and :meth:`Backend.beside` promise, on several threads."""
+    """What :meth:`Backend.each` and :meth:`Backend.beside` promise, on several threads, whatever cores there are."""
+
+    @pytest.fixture(autouse=True)
+    def _two_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend_module, "CORES", max(2, backend_module.CORES))
 
     @given(items=st.lists(st.integers(0, 9), max_size=9))
     @quick
@@ -220,12 +224,10 @@ class TestSideBySide:
         time.sleep(0.005)
         assert begun == seen, "what was not begun with is not begun later"
 
-    @pytest.mark.skipif(backend_module.CORES < 2, reason="one core: nothing is side by side")
     def test_two_are_at_work_at_a_time(self) -> None:
         both = threading.Barrier(2, timeout=30)
         assert sorted(Backend().each(lambda _: both.wait(), range(2), size=1 << 20)) == [0, 1]
 
-    @pytest.mark.skipif(backend_module.CORES < 2, reason="one core: nothing is side by side")
     def test_what_is_begun_beside_is_at_work_before_it_is_asked_for(self) -> None:
         both = threading.Barrier(2, timeout=30)
         result = Backend().beside(lambda number: (both.wait(), number)[1], 7)

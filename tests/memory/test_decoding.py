@@ -48,6 +48,16 @@ def test_decoding_is_trying_every_item(table: tuple[np.ndarray, int, np.ndarray]
     assert list(zip(row.tolist(), item.tolist(), strict=True)) == brute_force(words, codes)
 
 
+@given(tables())
+@settings(deadline=None)
+def test_pairs_are_of_the_columns_of_the_first_two_blocks(table: tuple[np.ndarray, int, np.ndarray]) -> None:
+    codes, columns, words = table
+    block = columns // codes.shape[1]
+    ones = [[int(word) >> bit & 1 for word in row for bit in range(64)] for row in words]
+    expected = [sum(each[:block]) * sum(each[block : 2 * block]) for each in ones]
+    assert CodeTable(Backend(), codes, columns).pairs(words).tolist() == expected
+
+
 def test_saturated_rows_are_decoded_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 64, (200, 4)) + np.arange(4) * 64

@@ -199,7 +199,9 @@ def test_a_long_text_is_encoded_in_parts_as_it_is_whole(text: str, size: int, ki
     tokenizer = SHIPPED if kind == "none" else KINDS[kind][0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("memodb.text.tokenizer._PART_CHARACTERS", size)
-        assert tokenizer.encode(text).tolist() == library.encode(text, add_special_tokens=False).ids
+        whole = library.encode(text, add_special_tokens=False).ids
+        assert tokenizer.encode(text).tolist() == whole
+        assert [ids.tolist() for ids in tokenizer.encode_many([text, "", text])] == [whole, [], whole]
         assert "".join(_cut(text)) == text
 
 

@@ -25,10 +25,10 @@ while other contexts' rows are on their way."""
 _PLACES = 32
 """Contexts that are under way at a time: rows of as many fit a core's nearest cache, and come while others are read,
 which is long where memory is far away or asked by many. A power of two."""
-_LINE = 64
-"""Bytes that memory hands out at once."""
 _READ = 4
 """Of these, contexts that are read already, and whose candidates' cells are on their way."""
+_LINE = 64
+"""Bytes that memory hands out at once."""
 
 
 @compiled
