@@ -213,14 +213,14 @@ class WillshawMatrix:
         Returns
         -------
         numbers : list of 7 int
-            Address of the presence view; rows of a band; addresses of the counts, of the table's cells; how many these
-            are; addresses of the table's counts, and of where in the table each row begins.
+            Address of the presence view; rows of a band; addresses of the counts, and of where in the table of large
+            ones each row begins; how many these are; addresses of their counts up to 255, and of all of their counts.
         arrays : tuple of arrays
         """
-        starts = kernels.row_starts(self.large, self.rows, self.columns)
-        arrays = (self.presence, self.cells, self.large, self.large_counts, starts)
-        presence, cells, large, counts, begins = (array.ctypes.data for array in arrays)
-        return [presence, self.rows // ones, cells, large, self.large.size, counts, begins], arrays
+        starts, short = kernels.large_view(self.large, self.large_counts, self.rows, self.columns)
+        arrays = (self.presence, self.cells, starts, short, self.large_counts)
+        presence, cells, *table = (array.ctypes.data for array in arrays)
+        return [presence, self.rows // ones, cells, table[0], short.size, *table[1:]], arrays
 
     @property
     def _views(self) -> tuple[Array, Array, Array, int]:

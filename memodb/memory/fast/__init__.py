@@ -13,7 +13,7 @@ others are answered (docs/benchmarks.md has the calculation).
 from memodb.memory.fast.answering import follows, lookup
 from memodb.memory.fast.packing import pack, restored, unpack
 from memodb.memory.fast.pairs import composed, distinct
-from memodb.memory.fast.ranking import row_starts
+from memodb.memory.fast.ranking import large_view
 from memodb.memory.fast.reading import documents
 from memodb.memory.fast.runs import diagonals
 from memodb.memory.fast.writing import add, add_many, fresh, merge, ones_with, put_back, subtract
@@ -27,13 +27,13 @@ __all__ = [
     "documents",
     "follows",
     "fresh",
+    "large_view",
     "lookup",
     "merge",
     "ones_with",
     "pack",
     "put_back",
     "restored",
-    "row_starts",
     "subtract",
     "unpack",
 ]

@@ -250,7 +250,7 @@ def _fill(
     tokens, supports, many, _, _ = answers
     left, symbol = borrowed(too_many)
     symbols, rows, agreed, reach, answering, counts, edges, found = borrowed(under_way)
-    below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other = borrowed(scratch)
+    below, common, even, odd, least, flags, ranks, seats, seat_of, named, places, held, order, other = borrowed(scratch)
     n, each, heads, ways = contexts.shape[0], key_ones.size, layers.shape[1] - 1, counts.size
     few = patience if patience else _FEW
     end = begun = read = 0
@@ -292,9 +292,11 @@ def _fill(
                     asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, even, odd, least, held
                 )
             else:
-                weigh(asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, columns, held)
+                weigh(asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, columns, ranks, held)
                 if count > 1:
-                    untie(asked, count, key_ones, codes, matrices, rows, agreed, reach, place, places, order, held)
+                    untie(
+                        asked, count, key_ones, codes, matrices, rows, agreed, reach, place, places, order, ranks, held
+                    )
             many[i] = min(count, most) if most else count
             if most < count and 0 < most <= _FEW:
                 best(held, named, asked, count, most, order)
@@ -386,6 +388,7 @@ def lookup(
     below, common = np.empty(contexts.shape[1], np.uint64), np.empty(columns >> 6, dtype=np.uint64)
     even, odd = np.empty((2, columns >> 1), dtype=np.uint8)
     least, flags = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.uint8)
+    ranks = np.zeros((key_ones.max(), columns >> 4), dtype=np.int64)
     seats = np.full(room if segments > 1 else 0, -1, dtype=np.int32)  # of tokens that several segments may answer
     seat_of, named, places = np.empty(segments * room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
     held, order, other = np.empty((each, room), np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
@@ -401,7 +404,7 @@ def lookup(
         (tokens, supports, many, level, totals),
         (left, symbol),
         (symbols, rows, agreed, reach, answering, counts, edges, found),
-        (below, common, even, odd, least, flags, seats, seat_of, named, places, held, order, other),
+        (below, common, even, odd, least, flags, ranks, seats, seat_of, named, places, held, order, other),
     )
     return done, needed, many, level, totals, left, symbol
 

@@ -25,6 +25,7 @@ __all__ = [
     "counted",
     "fetch",
     "finalise",
+    "full",
     "lowest",
     "numbers_at",
     "ones_of",
@@ -109,6 +110,13 @@ def ones_of(word: Any) -> Any:
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def full(word: Any) -> Any:
+    """Which of the sixteen counts of a word are 15, by the lowest bit of each."""
+    word &= word >> np.uint64(1)
+    return word & word >> np.uint64(2) & np.uint64(0x1111111111111111)
 
 
 @compiled

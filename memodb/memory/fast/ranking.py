@@ -1,4 +1,9 @@
-"""What candidates are ranked by: their supports, layer by layer, and the order that these give."""
+"""What candidates are ranked by: their supports, layer by layer, and the order that these give.
+
+Counts are read in three lengths: four bits in the cells, eight for those that are at 15, and 64 for those that are at
+255. Which entry of a table is a cell's is the number of cells before it that are at 15, counted in its row: directly
+addressable codes (Brisaboa, Ladra and Navarro, "DACs: Bringing direct access to variable-length codes", 2013).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import LARGE, bytes_at, compiled, count_of, fetch, numbers_at
+from memodb.memory.fast.compiling import (
+    LARGE,
+    ONE,
+    bytes_at,
+    compiled,
+    count_of,
+    fetch,
+    full,
+    lowest,
+    numbers_at,
+    ones_of,
+    words_at,
+)
 from memodb.memory.fast.reading import holds
 
-__all__ = ["BAND", "CELLS", "PRESENCE", "best", "rank", "row_starts", "untie", "weigh", "weigh_crowd"]
+__all__ = ["BAND", "CELLS", "PRESENCE", "best", "large_view", "rank", "untie", "weigh", "weigh_crowd"]
 
 # What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
-PRESENCE, BAND, CELLS, _LARGE, _LARGE_SIZE, _LARGE_COUNTS, _LARGE_STARTS = range(7)
+PRESENCE, BAND, CELLS, _STARTS, _SIZE, _SHORT, _COUNTS = range(7)
+
+_LINE = 64
+"""Bytes that memory hands out at once."""
+_MOST_SHORT = 255
+_TIED, _LARGE, _RIVALLED = 1, 2, 3
 
 
 @compiled
@@ -30,66 +52,97 @@ def _small_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at:
 
 
 @compiled
-def _large_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
-    """Least count of a pair's cells in matrix ``m``, all of which are in its table of large counts.
+def _rank(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, columns: Any, ranks: Any) -> None:
+    """Place that the first large cell of each word of sixteen cells has in the table of matrix ``m``, of the rows of a
+    context: into ``ranks`` (ones, c/16).
 
-    Columns are drawn at random, so a cell is near to where its column would be if a row's were evenly spread. All of
-    them are fetched before the first is read: a search that goes wrong waits for memory otherwise, one after another.
+    The table's counts are fetched meanwhile.
     """
-    rotation, size = rows[at, ones], matrices[m, _LARGE_SIZE]
-    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
-    starts = numbers_at(matrices[m, _LARGE_STARTS], matrices[m, BAND] * ones + 1)
+    words = columns >> 4
+    cells = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, words)
+    starts = numbers_at(matrices[m, _STARTS], matrices[m, BAND] * ones + 1)
     for r in range(ones):
-        fetch(matrices[m, _LARGE_STARTS] + rows[at, r] * 8)
+        fetch(matrices[m, _STARTS] + rows[at, r] * 8)
     for r in range(ones):
         row = rows[at, r]
-        begin, held = starts[row], starts[row + 1] - starts[row]
-        for j in range(codes.shape[1]):
-            column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
-            guess = begin + held * column // columns
-            fetch(matrices[m, _LARGE] + guess * 8)
-            fetch(matrices[m, _LARGE_COUNTS] + guess * 8)
+        for line in range(starts[row] // _LINE, (starts[row + 1] - 1) // _LINE + 1):
+            fetch(matrices[m, _SHORT] + line * _LINE)
+    for r in range(ones):
+        row = rows[at, r]
+        for w in range(words):
+            ranks[r, w] = ones_of(full(cells[row, w]))
+        place = starts[row]
+        for w in range(words):
+            here = ranks[r, w]
+            ranks[r, w] = place
+            place += here
+
+
+@compiled
+def _least_of(
+    table: Any, cells: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any, ranks: Any
+) -> Any:
+    """Least of the entries in a table of large cells that a pair's cells, all of which are large, have."""
     least = np.int64(0x7FFFFFFFFFFFFFFF)
-    for r in range(ones):
-        row = rows[at, r]
-        begin, held = starts[row], starts[row + 1] - starts[row]
-        for j in range(codes.shape[1]):
-            column = (np.int64(codes[place, j]) + rotation) & (columns - 1)
-            cell, guess = row * columns + column, begin + held * column // columns
-            while large[guess] < cell:
-                guess += 1
-            while large[guess] > cell:
-                guess -= 1
-            least = min(least, counts[guess])
+    for j in range(codes.shape[1]):
+        column = (np.int64(codes[place, j]) + rows[at, ones]) & (columns - 1)
+        word, before = column >> 4, (ONE << np.uint64((column & 15) << 2)) - ONE
+        for r in range(ones):
+            least = min(least, np.int64(table[ranks[r, word] + ones_of(full(cells[rows[at, r], word]) & before)]))
     return least
 
 
 @compiled
-def _support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at: Any, ones: Any, columns: Any) -> Any:
-    """Least count of a pair's cells in matrix ``m``."""
+def _support(
+    matrices: Any,
+    m: Any,
+    codes: Any,
+    place: Any,
+    rows: Any,
+    at: Any,
+    ones: Any,
+    columns: Any,
+    ranks: Any,
+    ranked: Any,
+) -> Any:
+    """Least count of a pair's cells in matrix ``m``; and whether ``ranks`` are those of its rows, which is asked for
+    only where all of the cells are large."""
     least = _small_support(matrices, m, codes, place, rows, at, ones, columns)
     if least == LARGE:
-        least = _large_support(matrices, m, codes, place, rows, at, ones, columns)
-    return least
+        if not ranked:
+            _rank(matrices, m, rows, at, ones, columns, ranks)
+            ranked = True
+        cells, size = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, columns >> 4), matrices[m, _SIZE]
+        short = bytes_at(matrices[m, _SHORT], size)
+        least = _least_of(short, cells, codes, place, rows, at, ones, columns, ranks)
+        if least == _MOST_SHORT:
+            counts = numbers_at(matrices[m, _COUNTS], size)
+            least = _least_of(counts, cells, codes, place, rows, at, ones, columns, ranks)
+    return least, ranked
 
 
 @compiled
 def _minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd: Any, least: Any) -> None:
     """The least count of each column over a context's rows in matrix ``m``; of the even ones and the odd ones up to 15
     too, which is scratch."""
-    columns, size = least.size, matrices[m, _LARGE_SIZE]
+    columns = least.size
     cells = bytes_at(matrices[m, CELLS], matrices[m, BAND] * ones * columns >> 1)
-    large, counts = numbers_at(matrices[m, _LARGE], size), numbers_at(matrices[m, _LARGE_COUNTS], size)
-    starts = numbers_at(matrices[m, _LARGE_STARTS], matrices[m, BAND] * ones + 1)
+    words = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, columns >> 4)
+    counts = numbers_at(matrices[m, _COUNTS], matrices[m, _SIZE])
+    starts = numbers_at(matrices[m, _STARTS], matrices[m, BAND] * ones + 1)
     even[:], odd[:], least[:] = LARGE, LARGE, 0x7FFFFFFFFFFFFFFF
     for r in range(ones):
         row = rows[at, r]
-        start = row * columns >> 1
+        start, place = row * columns >> 1, starts[row]
         for c in range(columns >> 1):
             even[c], odd[c] = min(even[c], cells[start + c] & 15), min(odd[c], cells[start + c] >> 4)
-        for place in range(starts[row], starts[row + 1]):
-            column = large[place] - row * columns
-            least[column] = min(least[column], counts[place])
+        for w in range(columns >> 4 if place < starts[row + 1] else 0):
+            large = full(words[row, w])
+            while large:
+                column = (w << 4) + (lowest(large) >> 2)
+                large &= large - ONE
+                least[column] = min(least[column], counts[place])
+                place += 1
     for c in range(columns):
         small = odd[c >> 1] if c & 1 else even[c >> 1]
         if small < LARGE:
@@ -97,16 +150,18 @@ def _minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd
 
 
 @compiled
-def row_starts(large: Any, rows: int, columns: int) -> Any:
-    """Where in a table of large cells (m,), ascending, those of each row begin, and the end: int64 (rows + 1,)."""
-    starts = np.empty(rows + 1, dtype=np.int64)
+def large_view(large: Any, counts: Any, rows: int, columns: int) -> Any:
+    """Of a table of large cells (m,), ascending, and their counts: where in it those of each row begin, and the end,
+    int64 (rows + 1,); and their counts up to 255, uint8 (m,)."""
+    starts, short = np.empty(rows + 1, dtype=np.int64), np.empty(large.size, dtype=np.uint8)
     place = 0
     for row in range(rows):
         starts[row] = place
         while place < large.size and large[place] < (row + 1) * columns:
+            short[place] = min(counts[place], _MOST_SHORT)
             place += 1
     starts[rows] = place
-    return starts
+    return starts, short
 
 
 @compiled
@@ -122,15 +177,15 @@ def weigh(
     at: Any,
     seat_of: Any,
     columns: Any,
+    ranks: Any,
     supports: Any,
 ) -> None:
     """Supports of candidates in layer ``asked``."""
     for s in range(edges.shape[1] - 1):
-        m, ones = s * key_ones.size + asked, key_ones[asked]
+        m, ones, ranked = s * key_ones.size + asked, key_ones[asked], False
         for c in range(edges[at, s], edges[at, s + 1]):
-            supports[asked, seat_of[c - edges[at, 0]]] += _support(
-                matrices, m, codes, found[c], rows, first + m, ones, columns
-            )
+            least, ranked = _support(matrices, m, codes, found[c], rows, first + m, ones, columns, ranks, ranked)
+            supports[asked, seat_of[c - edges[at, 0]]] += least
 
 
 @compiled
@@ -183,37 +238,6 @@ def _same(supports: Any, asked: Any, layer: Any, a: Any, b: Any) -> Any:
 
 
 @compiled
-def _below(
-    asked: Any,
-    layer: Any,
-    key_ones: Any,
-    codes: Any,
-    matrices: Any,
-    rows: Any,
-    agreed: Any,
-    reach: Any,
-    place: Any,
-    code: Any,
-    whole: Any,
-) -> Any:
-    """Support of a candidate of layer ``asked`` in a layer below, of the segments that answer it, and whether one has
-    15 or more there; if it is not wanted ``whole``, that counts 15."""
-    columns, first = agreed.shape[1] << 6, place * matrices.shape[0]
-    total, more = np.int64(0), False
-    for s in range(reach.shape[1]):
-        m = s * key_ones.size
-        if reach[place, s] >= asked and holds(agreed, first + m + asked, codes, code):
-            m += layer
-            least = _small_support(matrices, m, codes, code, rows, first + m, key_ones[layer], columns)
-            if least == LARGE:
-                more = True
-                if whole:
-                    least = _large_support(matrices, m, codes, code, rows, first + m, key_ones[layer], columns)
-            total += least
-    return total, more
-
-
-@compiled
 def untie(
     asked: Any,
     count: Any,
@@ -226,29 +250,43 @@ def untie(
     place: Any,
     places: Any,
     unsure: Any,
+    ranks: Any,
     supports: Any,
 ) -> None:
     """Of candidates with equal supports those in the layers below too, as far as their order asks for; ``unsure`` is
     scratch."""
+    columns, first = agreed.shape[1] << 6, place * matrices.shape[0]
     for layer in range(asked - 1, -1, -1):
+        ones = key_ones[layer]
         for c in range(count):
-            unsure[c], tied = 0, False
+            tied = False
             for b in range(count):
                 tied |= b != c and _same(supports, asked, layer, b, c)
-            if tied:
-                supports[layer, c], unsure[c] = _below(
-                    asked, layer, key_ones, codes, matrices, rows, agreed, reach, place, places[c], False
-                )
+            unsure[c] = _TIED if tied else 0
+        for s in range(reach.shape[1]):
+            answering, m = s * key_ones.size + asked, s * key_ones.size + layer
+            for c in range(count if reach[place, s] >= asked else 0):
+                if unsure[c] and holds(agreed, first + answering, codes, places[c]):
+                    least = _small_support(matrices, m, codes, places[c], rows, first + m, ones, columns)
+                    supports[layer, c] += least
+                    if least == LARGE:
+                        unsure[c] = _LARGE
         # a count of 15 or more is looked up where another candidate may have as many
+        rivalled = False
         for c in range(count):
-            rivalled = False
-            for b in range(count if unsure[c] else 0):
-                as_many = unsure[b] or supports[layer, b] >= supports[layer, c]
-                rivalled |= b != c and as_many and _same(supports, asked, layer, b, c)
-            if rivalled:
-                supports[layer, c], _ = _below(
-                    asked, layer, key_ones, codes, matrices, rows, agreed, reach, place, places[c], True
-                )
+            for b in range(count if unsure[c] == _LARGE else 0):
+                as_many = unsure[b] >= _LARGE or supports[layer, b] >= supports[layer, c]
+                if b != c and as_many and _same(supports, asked, layer, b, c):
+                    unsure[c], rivalled = _RIVALLED, True
+                    break
+        for s in range(reach.shape[1] if rivalled else 0):
+            answering, m, ranked = s * key_ones.size + asked, s * key_ones.size + layer, False
+            for c in range(count if reach[place, s] >= asked else 0):
+                if unsure[c] == _RIVALLED and holds(agreed, first + answering, codes, places[c]):
+                    least, ranked = _support(
+                        matrices, m, codes, places[c], rows, first + m, ones, columns, ranks, ranked
+                    )
+                    supports[layer, c] += least - min(least, LARGE)
 
 
 @compiled
