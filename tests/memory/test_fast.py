@@ -340,7 +340,9 @@ def test_ties_are_broken_where_the_candidate_is(backend: Backend) -> None:
     assert memory.lookup(asked).token.tolist() == [a, b, c]
 
 
-FOLLOWERS = st.lists(st.sampled_from([-1, 0, 1, 6, 7, 8, 13, 14, 15, 30, 60, 253, 254, 255, 300]), min_size=4, max_size=4)
+FOLLOWERS = st.lists(
+    st.sampled_from([-1, 0, 1, 6, 7, 8, 13, 14, 15, 30, 60, 253, 254, 255, 300]), min_size=4, max_size=4
+)
 """Of four tokens, how many texts have each behind another context that ends alike; -1: it is not behind this one."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from memodb.memory.fast.compiling import ONE, borrowed, compiled, fetch, finalise, select_rows, words_at
-from memodb.memory.fast.ranking import BAND, CELLS, PRESENCE, best, rank, untie, weigh, weigh_crowd
+from memodb.memory.fast.ranking import BAND, CELLS, PRESENCE, STARTS, best, rank, untie, weigh, weigh_crowd
 from memodb.memory.fast.reading import CROWD, common_words, decode, look, pairs_of, turned_back
 
 __all__ = ["follows", "lookup"]
@@ -154,13 +154,33 @@ def _fetch_cells(
 
 
 @compiled
+def _fetch_below(asked: Any, columns: Any, key_ones: Any, matrices: Any, rows: Any, edges: Any, place: Any) -> None:
+    """What ties among the candidates of a context are broken by: of the layer below, counts up to 15 in whole rows, and
+    where those beyond begin."""
+    ones = key_ones[asked - 1]
+    for s in range(edges.shape[1] - 1):
+        m = s * key_ones.size + asked - 1
+        at = place * matrices.shape[0] + m
+        for r in range(ones if edges[place, s] < edges[place, s + 1] else 0):
+            fetch(matrices[m, STARTS] + rows[at, r] * 8)
+            row = matrices[m, CELLS] + (rows[at, r] * columns >> 1)
+            for line in range((columns >> 1) // _LINE):
+                fetch(row + line * _LINE)
+
+
+@compiled
 def _recall(symbol: Any, asked: Any, contexts: Any, i: Any, heads: Any, kept: Any) -> Any:
     """The row of what is kept of a context that is left at layer ``asked``; -1 where nothing is."""
     kept_symbols, kept_places, kept_asked, kept_contexts = kept
     span = 1
     for _ in range(asked):
         span *= heads
-    place = np.searchsorted(kept_symbols, symbol)
+    # hashes are spread evenly: what is looked for is near to where it would be if they were evenly spaced
+    place = np.int64((symbol >> np.uint64(32)) * np.uint64(kept_symbols.size) >> np.uint64(32))
+    while place > 0 and kept_symbols[place - 1] >= symbol:
+        place -= 1
+    while place < kept_symbols.size and kept_symbols[place] < symbol:
+        place += 1
     while place < kept_symbols.size and kept_symbols[place] == symbol:
         row = kept_places[place]
         same = kept_asked[row] == asked
@@ -266,6 +286,8 @@ def _fill(
                 known -= not count
             if count > 0:
                 _fetch_cells(known, columns, key_ones, matrices, codes, rows, found, edges, place)
+                if 1 < count <= _MANY and known:
+                    _fetch_below(known, columns, key_ones, matrices, rows, edges, place)
             answering[place], counts[place] = known, count
             read += 1
         place = at = i & (ways - 1)
@@ -295,7 +317,21 @@ def _fill(
                 weigh(asked, key_ones, codes, matrices, rows, first, found, edges, at, seat_of, columns, ranks, held)
                 if count > 1:
                     untie(
-                        asked, count, key_ones, codes, matrices, rows, agreed, reach, place, places, order, ranks, held
+                        asked,
+                        count,
+                        key_ones,
+                        codes,
+                        matrices,
+                        rows,
+                        agreed,
+                        reach,
+                        place,
+                        places,
+                        order,
+                        even,
+                        odd,
+                        ranks,
+                        held,
                     )
             many[i] = min(count, most) if most else count
             if most < count and 0 < most <= _FEW:

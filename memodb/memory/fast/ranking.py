@@ -29,7 +29,7 @@ from memodb.memory.fast.reading import holds
 __all__ = ["BAND", "CELLS", "PRESENCE", "best", "large_view", "rank", "untie", "weigh", "weigh_crowd"]
 
 # What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
-PRESENCE, BAND, CELLS, _STARTS, _SIZE, _SHORT, _COUNTS = range(7)
+PRESENCE, BAND, CELLS, STARTS, _SIZE, _SHORT, _COUNTS = range(7)
 
 _LINE = 64
 """Bytes that memory hands out at once."""
@@ -52,6 +52,28 @@ def _small_support(matrices: Any, m: Any, codes: Any, place: Any, rows: Any, at:
 
 
 @compiled
+def _small_minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd: Any) -> None:
+    """The least count of each column over a context's rows in matrix ``m``, up to 15: of the even ones and the odd."""
+    half = even.size
+    for r in range(ones):
+        cells = bytes_at(matrices[m, CELLS] + rows[at, r] * half, half)
+        for c in range(half if r else 0):
+            even[c], odd[c] = min(even[c], cells[c] & np.uint8(LARGE)), min(odd[c], cells[c] >> np.uint8(4))
+        for c in range(0 if r else half):
+            even[c], odd[c] = cells[c] & np.uint8(LARGE), cells[c] >> np.uint8(4)
+
+
+@compiled
+def _least_small(even: Any, odd: Any, codes: Any, place: Any, rotation: Any) -> Any:
+    """Least count of a pair's cells, up to 15."""
+    least = np.int64(LARGE)
+    for j in range(codes.shape[1]):
+        column = (np.int64(codes[place, j]) + rotation) & (2 * even.size - 1)
+        least = min(least, np.int64(odd[column >> 1] if column & 1 else even[column >> 1]))
+    return least
+
+
+@compiled
 def _rank(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, columns: Any, ranks: Any) -> None:
     """Place that the first large cell of each word of sixteen cells has in the table of matrix ``m``, of the rows of a
     context: into ``ranks`` (ones, c/16).
@@ -60,9 +82,9 @@ def _rank(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, columns: Any, ra
     """
     words = columns >> 4
     cells = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, words)
-    starts = numbers_at(matrices[m, _STARTS], matrices[m, BAND] * ones + 1)
+    starts = numbers_at(matrices[m, STARTS], matrices[m, BAND] * ones + 1)
     for r in range(ones):
-        fetch(matrices[m, _STARTS] + rows[at, r] * 8)
+        fetch(matrices[m, STARTS] + rows[at, r] * 8)
     for r in range(ones):
         row = rows[at, r]
         for line in range(starts[row] // _LINE, (starts[row + 1] - 1) // _LINE + 1):
@@ -93,7 +115,7 @@ def _least_of(
 
 
 @compiled
-def _support(
+def _large_support(
     matrices: Any,
     m: Any,
     codes: Any,
@@ -105,20 +127,17 @@ def _support(
     ranks: Any,
     ranked: Any,
 ) -> Any:
-    """Least count of a pair's cells in matrix ``m``; and whether ``ranks`` are those of its rows, which is asked for
-    only where all of the cells are large."""
-    least = _small_support(matrices, m, codes, place, rows, at, ones, columns)
-    if least == LARGE:
-        if not ranked:
-            _rank(matrices, m, rows, at, ones, columns, ranks)
-            ranked = True
-        cells, size = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, columns >> 4), matrices[m, _SIZE]
-        short = bytes_at(matrices[m, _SHORT], size)
-        least = _least_of(short, cells, codes, place, rows, at, ones, columns, ranks)
-        if least == _MOST_SHORT:
-            counts = numbers_at(matrices[m, _COUNTS], size)
-            least = _least_of(counts, cells, codes, place, rows, at, ones, columns, ranks)
-    return least, ranked
+    """Least count of a pair's cells in matrix ``m``, all of which are large; ``ranks`` become those of its rows if they
+    are not yet ``ranked``."""
+    if not ranked:
+        _rank(matrices, m, rows, at, ones, columns, ranks)
+    cells, size = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, columns >> 4), matrices[m, _SIZE]
+    short = bytes_at(matrices[m, _SHORT], size)
+    least = _least_of(short, cells, codes, place, rows, at, ones, columns, ranks)
+    if least == _MOST_SHORT:
+        counts = numbers_at(matrices[m, _COUNTS], size)
+        least = _least_of(counts, cells, codes, place, rows, at, ones, columns, ranks)
+    return least
 
 
 @compiled
@@ -126,16 +145,14 @@ def _minima(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, even: Any, odd
     """The least count of each column over a context's rows in matrix ``m``; of the even ones and the odd ones up to 15
     too, which is scratch."""
     columns = least.size
-    cells = bytes_at(matrices[m, CELLS], matrices[m, BAND] * ones * columns >> 1)
     words = words_at(matrices[m, CELLS], matrices[m, BAND] * ones, columns >> 4)
     counts = numbers_at(matrices[m, _COUNTS], matrices[m, _SIZE])
-    starts = numbers_at(matrices[m, _STARTS], matrices[m, BAND] * ones + 1)
-    even[:], odd[:], least[:] = LARGE, LARGE, 0x7FFFFFFFFFFFFFFF
+    starts = numbers_at(matrices[m, STARTS], matrices[m, BAND] * ones + 1)
+    _small_minima(matrices, m, rows, at, ones, even, odd)
+    least[:] = 0x7FFFFFFFFFFFFFFF
     for r in range(ones):
         row = rows[at, r]
-        start, place = row * columns >> 1, starts[row]
-        for c in range(columns >> 1):
-            even[c], odd[c] = min(even[c], cells[start + c] & 15), min(odd[c], cells[start + c] >> 4)
+        place = starts[row]
         for w in range(columns >> 4 if place < starts[row + 1] else 0):
             large = full(words[row, w])
             while large:
@@ -184,7 +201,10 @@ def weigh(
     for s in range(edges.shape[1] - 1):
         m, ones, ranked = s * key_ones.size + asked, key_ones[asked], False
         for c in range(edges[at, s], edges[at, s + 1]):
-            least, ranked = _support(matrices, m, codes, found[c], rows, first + m, ones, columns, ranks, ranked)
+            least = _small_support(matrices, m, codes, found[c], rows, first + m, ones, columns)
+            if least == LARGE:
+                least = _large_support(matrices, m, codes, found[c], rows, first + m, ones, columns, ranks, ranked)
+                ranked = True
             supports[asked, seat_of[c - edges[at, 0]]] += least
 
 
@@ -250,27 +270,33 @@ def untie(
     place: Any,
     places: Any,
     unsure: Any,
+    even: Any,
+    odd: Any,
     ranks: Any,
     supports: Any,
 ) -> None:
-    """Of candidates with equal supports those in the layers below too, as far as their order asks for; ``unsure`` is
-    scratch."""
+    """Of candidates with equal supports those in the layers below too, as far as their order asks for; ``unsure``,
+    ``even``, ``odd`` and ``ranks`` are scratch."""
     columns, first = agreed.shape[1] << 6, place * matrices.shape[0]
     for layer in range(asked - 1, -1, -1):
         ones = key_ones[layer]
+        several = False
         for c in range(count):
             tied = False
             for b in range(count):
                 tied |= b != c and _same(supports, asked, layer, b, c)
             unsure[c] = _TIED if tied else 0
-        for s in range(reach.shape[1]):
+            several |= tied
+        for s in range(reach.shape[1] if several else 0):
             answering, m = s * key_ones.size + asked, s * key_ones.size + layer
-            for c in range(count if reach[place, s] >= asked else 0):
-                if unsure[c] and holds(agreed, first + answering, codes, places[c]):
-                    least = _small_support(matrices, m, codes, places[c], rows, first + m, ones, columns)
-                    supports[layer, c] += least
-                    if least == LARGE:
-                        unsure[c] = _LARGE
+            if reach[place, s] >= asked:
+                _small_minima(matrices, m, rows, first + m, ones, even, odd)
+                for c in range(count):
+                    if unsure[c] and holds(agreed, first + answering, codes, places[c]):
+                        least = _least_small(even, odd, codes, places[c], rows[first + m, ones])
+                        supports[layer, c] += least
+                        if least == LARGE:
+                            unsure[c] = _LARGE
         # a count of 15 or more is looked up where another candidate may have as many
         rivalled = False
         for c in range(count):
@@ -280,13 +306,20 @@ def untie(
                     unsure[c], rivalled = _RIVALLED, True
                     break
         for s in range(reach.shape[1] if rivalled else 0):
-            answering, m, ranked = s * key_ones.size + asked, s * key_ones.size + layer, False
-            for c in range(count if reach[place, s] >= asked else 0):
-                if unsure[c] == _RIVALLED and holds(agreed, first + answering, codes, places[c]):
-                    least, ranked = _support(
-                        matrices, m, codes, places[c], rows, first + m, ones, columns, ranks, ranked
-                    )
-                    supports[layer, c] += least - min(least, LARGE)
+            answering, m = s * key_ones.size + asked, s * key_ones.size + layer
+            if reach[place, s] >= asked:
+                ranked = False
+                if reach.shape[1] > 1:  # those of one are still there
+                    _small_minima(matrices, m, rows, first + m, ones, even, odd)
+                for c in range(count):
+                    if unsure[c] < _RIVALLED or not holds(agreed, first + answering, codes, places[c]):
+                        continue
+                    if _least_small(even, odd, codes, places[c], rows[first + m, ones]) == LARGE:
+                        least = _large_support(
+                            matrices, m, codes, places[c], rows, first + m, ones, columns, ranks, ranked
+                        )
+                        supports[layer, c] += least - LARGE
+                        ranked = True
 
 
 @compiled

@@ -41,15 +41,12 @@ def decode(words: Any, at: Any, codes: Any, starts: Any, found: Any, count: Any)
                     bucket = row + second_word * 64 + lowest(second_bits)
                     second_bits &= second_bits - ONE
                     for place in range(starts[bucket], starts[bucket + 1]):
-                        held = True
+                        held = ONE
                         for j in range(2, codes.shape[1]):
                             column = codes[place, j]
-                            if not words[at, column >> 6] >> np.uint64(column & 63) & ONE:
-                                held = False
-                                break
-                        if held:
-                            found[count] = place
-                            count += 1
+                            held &= words[at, column >> 6] >> np.uint64(column & 63)
+                        found[count] = place
+                        count += np.int64(held)
     return count
 
 
