@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from memodb.memory.fast.compiling import ONE, borrowed, compiled, fetch, finalise, select_rows, words_at
+from memodb.memory.fast.compiling import LINE, ONE, borrowed, compiled, fetch, finalise, select_rows, words_at
 from memodb.memory.fast.ranking import BAND, CELLS, PRESENCE, STARTS, best, rank, untie, weigh, weigh_crowd
 from memodb.memory.fast.reading import CROWD, common_words, decode, look, pairs_of, turned_back
 
@@ -27,8 +27,6 @@ _PLACES = 32
 which is long where memory is far away or asked by many. A power of two."""
 _READ = 4
 """Of these, contexts that are read already, and whose candidates' cells are on their way."""
-_LINE = 64
-"""Bytes that memory hands out at once."""
 
 
 @compiled
@@ -138,7 +136,7 @@ def _fetch_cells(
 ) -> None:
     """What the candidates of a context are first ranked by. Each of a candidate's columns is in another line of a row;
     where rows have no more lines than that, whole rows."""
-    lines = (columns >> 1) // _LINE
+    lines = (columns >> 1) // LINE
     for s in range(edges.shape[1] - 1):
         m = s * key_ones.size + asked
         at, begin, end = place * matrices.shape[0] + m, edges[place, s], edges[place, s + 1]
@@ -146,7 +144,7 @@ def _fetch_cells(
             row = matrices[m, CELLS] + (rows[at, r] * columns >> 1)
             if (end - begin) * codes.shape[1] >= lines:
                 for line in range(lines):
-                    fetch(row + line * _LINE)
+                    fetch(row + line * LINE)
             else:
                 for c in range(begin, end):
                     for j in range(codes.shape[1]):
@@ -164,8 +162,8 @@ def _fetch_below(asked: Any, columns: Any, key_ones: Any, matrices: Any, rows: A
         for r in range(ones if edges[place, s] < edges[place, s + 1] else 0):
             fetch(matrices[m, STARTS] + rows[at, r] * 8)
             row = matrices[m, CELLS] + (rows[at, r] * columns >> 1)
-            for line in range((columns >> 1) // _LINE):
-                fetch(row + line * _LINE)
+            for line in range((columns >> 1) // LINE):
+                fetch(row + line * LINE)
 
 
 @compiled

@@ -16,6 +16,7 @@ from memodb.memory import codes
 
 __all__ = [
     "LARGE",
+    "LINE",
     "ONE",
     "appended",
     "borrowed",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 LARGE = 15
+LINE = 64
+"""Bytes that memory hands out at once."""
 ONE = np.uint64(1)
 
 

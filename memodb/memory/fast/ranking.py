@@ -13,6 +13,7 @@ import numpy as np
 
 from memodb.memory.fast.compiling import (
     LARGE,
+    LINE,
     ONE,
     bytes_at,
     compiled,
@@ -31,10 +32,10 @@ __all__ = ["BAND", "CELLS", "PRESENCE", "best", "large_view", "rank", "untie", "
 # What is told of a matrix, in this order (see memodb.memory.willshaw.WillshawMatrix.addresses).
 PRESENCE, BAND, CELLS, STARTS, _SIZE, _SHORT, _COUNTS = range(7)
 
-_LINE = 64
-"""Bytes that memory hands out at once."""
 _MOST_SHORT = 255
+"""What a count of one byte is, where the count is as large or larger."""
 _TIED, _LARGE, _RIVALLED = 1, 2, 3
+"""Of a candidate: another is as good so far; of one of its counts only 15 is known; its place depends on that one."""
 
 
 @compiled
@@ -87,8 +88,8 @@ def _rank(matrices: Any, m: Any, rows: Any, at: Any, ones: Any, columns: Any, ra
         fetch(matrices[m, STARTS] + rows[at, r] * 8)
     for r in range(ones):
         row = rows[at, r]
-        for line in range(starts[row] // _LINE, (starts[row + 1] - 1) // _LINE + 1):
-            fetch(matrices[m, _SHORT] + line * _LINE)
+        for line in range(starts[row] // LINE, (starts[row + 1] - 1) // LINE + 1):
+            fetch(matrices[m, _SHORT] + line * LINE)
     for r in range(ones):
         row = rows[at, r]
         for w in range(words):
