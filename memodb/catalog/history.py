@@ -12,13 +12,17 @@ from sqlalchemy.orm import Session
 
 from memodb.catalog.execution import changed, run, scalar, scalars
 from memodb.catalog.models import TABLES, Backup
-from memodb.catalog.seals import inserted, resealed
+from memodb.catalog.seals import broken, inserted, resealed
 from memodb.errors import CorruptStore, NotFound
 
 __all__ = ["BackupRow", "add_backup", "append_lines", "backups", "destroy_backup", "line_count", "lines"]
 
 _AT_A_TIME = 500
 _AUDIT = TABLES["audit"]
+_BACKUP = TABLES["backup"]
+_BACKUPS = select(
+    _BACKUP.c.id, _BACKUP.c.created_at, _BACKUP.c.keep_until, _BACKUP.c.destroyed_at, broken(_BACKUP).label("damaged")
+).order_by(_BACKUP.c.created_at, _BACKUP.c.id)
 _LINE_COUNT = select(func.coalesce(func.max(_AUDIT.c.seq) + 1, 0))
 _LINES = select(_AUDIT.c.entry).where(_AUDIT.c.seq >= bindparam("start")).order_by(_AUDIT.c.seq)
 
@@ -71,7 +75,7 @@ def lines(session: Session, start: int = 0) -> Iterator[bytes]:
 
 def add_backup(session: Session, row: BackupRow) -> None:
     """Remember that a backup was taken."""
-    run(session, *inserted(TABLES["backup"], **vars(row)))
+    run(session, *inserted(_BACKUP, **vars(row)))
 
 
 def destroy_backup(session: Session, backup_id: str, at: datetime) -> None:
@@ -83,14 +87,24 @@ def destroy_backup(session: Session, backup_id: str, at: datetime) -> None:
         No such backup was taken, or it is gone already.
     """
     chosen = (Backup.id == backup_id, Backup.destroyed_at.is_(None))
-    statement = update(Backup).where(*chosen).values(**resealed(TABLES["backup"], destroyed_at=at))
+    statement = update(Backup).where(*chosen).values(**resealed(_BACKUP, destroyed_at=at))
     if not changed(session, statement):
         raise NotFound(f"the store knows of no backup {backup_id!r} that is not destroyed: list them with backups()")
 
 
 def backups(session: Session, *, before: datetime | None = None) -> list[BackupRow]:
-    """Backups that were taken, the oldest first; before a time, and still kept, where one is given."""
-    statement = select(Backup.id, Backup.created_at, Backup.keep_until, Backup.destroyed_at)
-    if before is not None:
-        statement = statement.where(Backup.created_at < before, Backup.destroyed_at.is_(None))
-    return [BackupRow(*row) for row in run(session, statement.order_by(Backup.created_at, Backup.id))]
+    """Backups that were taken, the oldest first; before a time, and still kept, where one is given.
+
+    Raises
+    ------
+    CorruptStore
+        A row is not as it was written: whether that backup holds what was deleted is not known.
+    """
+    found = []
+    for *values, damaged in run(session, _BACKUPS):
+        row = BackupRow(*values)
+        if damaged or not isinstance(row.created_at, datetime):
+            raise CorruptStore(f"the row of backup {row.id!r} is damaged: restore the store from a backup")
+        if before is None or (row.created_at < before and row.destroyed_at is None):
+            found.append(row)
+    return found

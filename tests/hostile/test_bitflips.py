@@ -138,7 +138,12 @@ def test_a_damaged_catalog_is_mended_or_stays_reported(
     covered: Callable[..., None],
     long: bool,
 ) -> None:
-    """Opened for writing and mended: afterwards the truth again, or findings; and never a store that was made anew."""
+    """Opened for writing and mended: afterwards the truth again, or findings; and never a store that was made anew.
+
+    A segment whose row is damaged is laid out anew, as by `compact()`: its digest is that of other matrices, which the
+    check has compared with the same documents.
+    """
+    laid_out_anew = {f"{name}: digest" for name in specimen.truth}
     rng = random.Random(f"catalog {long}")
     data = (specimen.path / "catalog.db").read_bytes()
     cases = size(15, 200, long=long)
@@ -160,7 +165,7 @@ def test_a_damaged_catalog_is_mended_or_stays_reported(
             missed.append(f"{case}: nobody said so")
         elif second.detected:
             count["still reported"] += 1
-        elif second.wrong:
+        elif set(second.wrong) - laid_out_anew:
             missed.append(f"{case}: no longer reported, and wrong: {second.wrong}")
         else:
             count["mended"] += 1

@@ -225,6 +225,28 @@ def test_a_damaged_store_gives_no_backup_and_says_why(store: Path, tmp_path: Pat
         db.backup(tmp_path / "b")
 
 
+@pytest.mark.parametrize("column", ["created_at", "destroyed_at", "keep_until"])
+def test_a_damaged_note_of_a_backup_is_not_believed(store: Path, tmp_path: Path, column: str) -> None:
+    """Nobody is told that no backup holds what was deleted, or until when one does, by a row that is not as it was."""
+    with memodb.connect(store) as db:
+        db.delete("1")
+        taken = db.backup(tmp_path / "b")
+    raw = sqlite3.connect(store / "catalog.db")
+    raw.execute(f"UPDATE backup SET {column} = 7258118400000000")  # in the year 2200
+    raw.commit()
+    raw.close()
+    with memodb.connect(store) as db:
+        report = db.check()
+        assert [finding for finding in report.findings if taken.id in finding]
+        for read in (db.backups, db.erasures, lambda: db.delete("2"), lambda: db.backup_destroyed(taken.id)):
+            with pytest.raises(memodb.CorruptStore, match=taken.id):
+                read()
+        assert "2" not in db, "hidden all the same"
+    raw = sqlite3.connect(store / "catalog.db")
+    assert raw.execute(f"SELECT {column} FROM backup").fetchall() == [(7258118400000000,)], "nor sealed anew"
+    raw.close()
+
+
 def test_writers_and_readers_go_on(store: Path, prose: Callable[..., str], tmp_path: Path) -> None:
     """Backups taken through the writer's handle and a reader's, while another thread commits pairs."""
     stop = threading.Event()
