@@ -49,13 +49,13 @@ class Signer:
     """
 
     def __init__(self, pem: bytes) -> None:
-        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.exceptions import InternalError, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         try:
             key = load_pem_private_key(pem, password=None) if len(pem) <= _MAX_PEM_BYTES else None
-        except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as exc:
             # not chained: the library's messages may quote what it could not read, which is a secret
             raise InvalidInput(f"no unencrypted Ed25519 private key in PEM ({type(exc).__name__})") from None
         if not isinstance(key, Ed25519PrivateKey):
@@ -70,13 +70,13 @@ class Signer:
 
 
 def _public(pem: bytes) -> Ed25519PublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
         key = load_pem_public_key(pem) if len(pem) <= _MAX_PEM_BYTES else None
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as exc:
         raise InvalidInput("no Ed25519 public key in PEM") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise InvalidInput("no Ed25519 public key in PEM")

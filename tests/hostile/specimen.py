@@ -17,7 +17,7 @@ from typing import Any
 
 import tokenizers
 import zstandard
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import memodb
@@ -89,7 +89,7 @@ def same_secret(data: bytes, before: bytes) -> bool:
     """Whether two private keys are one: PEM takes any text around itself, and base64 has spare bits."""
     try:
         return bool(_secret(data) == _secret(before))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         return False
 
 

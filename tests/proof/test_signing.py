@@ -152,6 +152,22 @@ def test_what_is_no_key_is_refused() -> None:
             signing.verify(data, b"", b"")
 
 
+def test_a_flipped_bit_makes_another_key_or_none() -> None:
+    """One of them makes a key type whose keys are longer, about which OpenSSL says nothing that anybody foresaw."""
+    for whole, read in ((KEY, Signer), (Signer(KEY).public_pem, fingerprint)):
+        kind = whole.split(b"-----")[1].decode().removeprefix("BEGIN ")
+        body = base64.b64decode(b"".join(whole.splitlines()[1:-1]))
+        refused = 0
+        for bit in range(8 * len(body)):
+            flipped = bytearray(body)
+            flipped[bit >> 3] ^= 1 << (bit & 7)
+            try:
+                assert read(pem(kind, bytes(flipped)))
+            except InvalidInput:
+                refused += 1
+        assert 64 < refused <= 8 * (len(body) - 32)
+
+
 @pytest.mark.parametrize(
     "change",
     [
